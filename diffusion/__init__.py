@@ -1,0 +1,1 @@
+"""Diffusion models as policies over the denoising decision process."""

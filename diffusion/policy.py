@@ -1,0 +1,105 @@
+"""What a method sees of the model it aligns: a policy over the denoising decision process."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffusion.kernel import Schedule
+from diffusion.ledger import Ledger
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """Encoded prompts."""
+
+    conditional: torch.Tensor
+    """``[n, tokens, width]``."""
+    unconditional: torch.Tensor
+    """The empty prompt's, ``[1, tokens, width]``."""
+
+    def __len__(self) -> int:
+        return len(self.conditional)
+
+    def __getitem__(self, index: slice | torch.Tensor | Sequence[int]) -> Conditioning:
+        return Conditioning(self.conditional[index], self.unconditional)
+
+
+@dataclass(frozen=True)
+class NoisePrediction:
+    """Noise predictions of one UNet call, ``[n, ...]`` each."""
+
+    guided: torch.Tensor
+    """unconditional + guidance_scale (conditional - unconditional)."""
+    conditional: torch.Tensor
+
+
+class Policy(ABC):
+    """A diffusion model as a policy: p_theta(x_s | x_t, prompt) on a fixed grid of steps.
+
+    Everything that costs is counted in ``ledger``. ``step`` arguments are int64 ``[n]``, indices
+    into ``schedule`` (0 is the noisiest), one for each sample.
+    """
+
+    schedule: Schedule
+    ledger: Ledger
+    eta: float
+    guidance_scale: float
+    latent_shape: tuple[int, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @abstractmethod
+    def encode(self, prompts: Sequence[str]) -> Conditioning:
+        """Encode prompts, without gradient."""
+
+    @abstractmethod
+    def predict_noise(
+        self, latents: torch.Tensor, step: torch.Tensor, conditioning: Conditioning
+    ) -> NoisePrediction:
+        """Both branches of classifier-free guidance, with gradient where enabled.
+
+        Counts two UNet samples for each latent, one where ``guidance_scale`` is 1.
+        """
+
+    @abstractmethod
+    def predict_conditional_noise(
+        self, latents: torch.Tensor, step: torch.Tensor, conditioning: Conditioning
+    ) -> torch.Tensor:
+        """The conditional branch alone; counts one UNet sample for each latent."""
+
+    @abstractmethod
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Images ``[n, 3, h, w]`` float32 in [0, 1], differentiable inside that range."""
+
+    @abstractmethod
+    def parameters(self) -> list[nn.Parameter]:
+        """The trainable parameters."""
+
+    @abstractmethod
+    def build_flow(self, generator: torch.Generator) -> nn.Module:
+        """A new float32 network ``log_flow(latents, step, conditioning) -> [n]``."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Copies of the trainable parameters by name."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Set the trainable parameters; names and shapes must match."""
+
+    @abstractmethod
+    def save_weights(self, folder: Path) -> None:
+        """Write what training changed, in the format other programs load."""
+
+    @abstractmethod
+    @contextmanager
+    def base(self) -> Iterator[None]:
+        """The untrained model inside."""
+        yield

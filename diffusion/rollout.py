@@ -1,0 +1,168 @@
+"""Batched trajectories of the denoising decision process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from diffusion.kernel import (
+    Reduction,
+    clean_prediction,
+    log_density,
+    require_stochastic,
+    transition,
+)
+from diffusion.policy import Conditioning, Policy
+
+
+@dataclass
+class Trajectories:
+    """n trajectories of T steps, as the sampler stored them. No tensor carries a gradient."""
+
+    prompts: list[str]
+    conditioning: Conditioning
+    latents: torch.Tensor
+    """``[T + 1, n, ...]``: x_T first, the final x_0 last."""
+    timesteps: torch.Tensor
+    """int64 ``[T]``."""
+    log_densities: torch.Tensor
+    """float32 ``[T, n]``: log p(x_s | x_t), of the latents as stored."""
+    noise_predictions: torch.Tensor
+    """``[T, n, ...]``, guided."""
+    clean_predictions: torch.Tensor
+    """``[T, n, ...]``: x0_hat of the guided prediction."""
+    conditional_clean_predictions: torch.Tensor
+    """``[T, n, ...]``: x0_hat of the conditional branch alone."""
+    reduction: Reduction
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def final(self) -> torch.Tensor:
+        """The sampled latents x_0, ``[n, ...]``."""
+        return self.latents[-1]
+
+
+@torch.no_grad()
+def rollout(
+    policy: Policy,
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    reduction: Reduction = "mean",
+    batch_size: int = 32,
+) -> Trajectories:
+    """Sample one trajectory for each prompt, ``batch_size`` at a time.
+
+    Each trajectory draws all its noise from its own generator, so it does not depend on the batch
+    it was in, beyond rounding.
+
+    Raises:
+        ValueError: When a step has no noise (eta 0, or scheduler settings), naming the setting;
+            when there are not as many generators as prompts.
+    """
+    require_stochastic(policy.schedule, policy.eta)
+    _require_as_many(prompts, generators)
+    parts = []
+    for start in range(0, len(prompts), batch_size):
+        chosen = slice(start, start + batch_size)
+        parts.append(_rollout_batch(policy, prompts[chosen], generators[chosen], reduction))
+    policy.ledger.add("images", len(prompts))
+    return _concatenate(parts)
+
+
+def initial_latents(policy: Policy, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    """x_T ``[n, ...]``, standard normal, one generator a trajectory."""
+    return _noise(policy, generators).to(policy.dtype)
+
+
+@torch.no_grad()
+def sample(
+    policy: Policy,
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    eta: float | None = None,
+    batch_size: int = 32,
+) -> torch.Tensor:
+    """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works)."""
+    _require_as_many(prompts, generators)
+    eta = policy.eta if eta is None else eta
+    finals = []
+    for start in range(0, len(prompts), batch_size):
+        chosen = slice(start, start + batch_size)
+        conditioning = policy.encode(prompts[chosen])
+        latents = initial_latents(policy, generators[chosen])
+        for index in range(policy.schedule.steps):
+            step = torch.full((len(latents),), index)
+            prediction = policy.predict_noise(latents, step, conditioning)
+            gaussian = transition(policy.schedule, step, latents, prediction.guided, eta)
+            latents = gaussian.sample(_noise(policy, generators[chosen])).to(policy.dtype)
+        finals.append(latents)
+    policy.ledger.add("images", len(prompts))
+    return torch.cat(finals)
+
+
+def _require_as_many(prompts: Sequence[str], generators: Sequence[torch.Generator]) -> None:
+    if len(prompts) != len(generators):
+        raise ValueError(f"{len(prompts)} prompts but {len(generators)} generators")
+
+
+def _noise(policy: Policy, generators: Sequence[torch.Generator]) -> torch.Tensor:
+    noise = [torch.randn(policy.latent_shape, generator=generator) for generator in generators]
+    return torch.stack(noise).to(policy.device)
+
+
+def _rollout_batch(
+    policy: Policy,
+    prompts: Sequence[str],
+    generators: Sequence[torch.Generator],
+    reduction: Reduction,
+) -> Trajectories:
+    schedule = policy.schedule
+    conditioning = policy.encode(prompts)
+    latents = [initial_latents(policy, generators)]
+    log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
+    for index in range(schedule.steps):
+        x_t = latents[-1]
+        step = torch.full((len(prompts),), index)
+        prediction = policy.predict_noise(x_t, step, conditioning)
+        gaussian = transition(schedule, step, x_t, prediction.guided, policy.eta)
+        # The density is that of the latent as stored: rounding it afterwards would move the
+        # importance ratio of the first update away from 1.
+        x_s = gaussian.sample(_noise(policy, generators)).to(policy.dtype)
+        log_densities.append(log_density(x_s, gaussian, reduction))
+        noise_predictions.append(prediction.guided)
+        clean.append(clean_prediction(schedule, step, x_t, prediction.guided))
+        conditional_clean.append(clean_prediction(schedule, step, x_t, prediction.conditional))
+        latents.append(x_s)
+    return Trajectories(
+        prompts=list(prompts),
+        conditioning=conditioning,
+        latents=torch.stack(latents),
+        timesteps=schedule.timesteps,
+        log_densities=torch.stack(log_densities),
+        noise_predictions=torch.stack(noise_predictions),
+        clean_predictions=torch.stack(clean),
+        conditional_clean_predictions=torch.stack(conditional_clean),
+        reduction=reduction,
+    )
+
+
+def _concatenate(parts: list[Trajectories]) -> Trajectories:
+    def along_samples(name: str) -> torch.Tensor:
+        return torch.cat([getattr(part, name) for part in parts], dim=1)
+
+    states = torch.cat([part.conditioning.conditional for part in parts])
+    return Trajectories(
+        prompts=[prompt for part in parts for prompt in part.prompts],
+        conditioning=Conditioning(states, parts[0].conditioning.unconditional),
+        latents=along_samples("latents"),
+        timesteps=parts[0].timesteps,
+        log_densities=along_samples("log_densities"),
+        noise_predictions=along_samples("noise_predictions"),
+        clean_predictions=along_samples("clean_predictions"),
+        conditional_clean_predictions=along_samples("conditional_clean_predictions"),
+        reduction=parts[0].reduction,
+    )
