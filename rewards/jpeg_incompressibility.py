@@ -1,0 +1,26 @@
+"""The size of the picture as a JPEG file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rewards import register
+from rewards.interface import Reward
+from rewards.jpeg_codec import CODEC, jpeg_kilobytes
+
+
+@register
+class JpegIncompressibility(Reward):
+    """Kilobytes (of 1000 bytes) of the picture as a JPEG file of quality 95."""
+
+    name = "jpeg_incompressibility"
+    version = f"1 ({CODEC})"
+    unit = "kB"
+    range = (0.0, None)
+    differentiable = False
+    source = "Black et al., Training Diffusion Models with Reinforcement Learning, arXiv 2305.13301"
+
+    def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        return jpeg_kilobytes(images)
