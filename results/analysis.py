@@ -1,0 +1,215 @@
+"""The tables of a run: final rewards and diversity over seeds, cross rewards, coverage, cost."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from results.curves import BestOfNComparison, compare_best_of_n
+from results.intervals import Interval, paired_difference, t_interval
+from results.records import Counts
+from results.scores import (
+    BASE,
+    CONTROLS,
+    NO_REWARD,
+    Kind,
+    cells_of,
+    done,
+    done_cells,
+    encoders,
+    evaluated_rewards,
+    final_scores,
+    methods,
+    reward_calls,
+    tasks,
+)
+from results.store import Cell, Run
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """One method trained on one reward; intervals are over the seeds that are done."""
+
+    method: str
+    state: str
+    """``done`` if any of the cells is, else failed, running, pending or not_applicable."""
+    reason: str
+    """Why the first of the cells that stopped short did."""
+    done: int
+    cells: int
+    reward: Interval
+    gain: Interval | None
+    """Reward minus that of ``base``, paired by seed; None for ``base`` itself."""
+    diversity: dict[str, Interval]
+    """By encoder."""
+    diversity_change: dict[str, Interval]
+    """Diversity minus that of ``base``, paired by seed; empty for ``base`` itself."""
+    best_of_n: BestOfNComparison | None
+    """None for the controls."""
+    reward_calls: float
+    """Mean over seeds; NaN while no cell is done."""
+    bad_images: dict[str, int]
+    """Kinds of bad images in the last evaluations; empty if there was none."""
+
+
+def task_table(run: Run, task: str) -> list[TaskRow]:
+    """Every method of the run on one reward, the controls first."""
+    return [_task_row(run, method, task) for method in methods(run)]
+
+
+def _task_row(run: Run, method: str, task: str) -> TaskRow:
+    cells = cells_of(run, method, task)
+    finished = done_cells(run, method, task)
+    reward, gain = _against_base(run, method, task, "reward", task)
+    diversity = {
+        encoder: _against_base(run, method, task, "diversity", encoder) for encoder in encoders(run)
+    }
+    return TaskRow(
+        method=method,
+        state=_row_state(cells),
+        reason=next((cell.status.reason for cell in cells if cell.status.reason), ""),
+        done=len(finished),
+        cells=len(cells),
+        reward=reward,
+        gain=gain,
+        diversity={encoder: level for encoder, (level, _) in diversity.items()},
+        diversity_change={
+            encoder: change for encoder, (_, change) in diversity.items() if change is not None
+        },
+        best_of_n=None if method in CONTROLS else compare_best_of_n(run, method, task),
+        reward_calls=_mean([reward_calls(cell.evaluations[-1].counts) for cell in finished]),
+        bad_images=_bad_images(finished),
+    )
+
+
+def _against_base(
+    run: Run, method: str, task: str, kind: Kind, name: str
+) -> tuple[Interval, Interval | None]:
+    scores = final_scores(run, method, task, kind, name)
+    if method == BASE:
+        return t_interval(scores), None
+    base = final_scores(run, BASE, task, kind, name)
+    return t_interval(scores), paired_difference(scores, base)
+
+
+def _row_state(cells: list[Cell]) -> str:
+    states = {cell.status.state for cell in cells}
+    order = ("done", "failed", "running", "pending", "not_applicable")
+    return next((state for state in order if state in states), "pending")
+
+
+def _bad_images(cells: list[Cell]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for cell in cells:
+        total.update(cell.evaluations[-1].bad_images)
+    return {kind: count for kind, count in total.items() if count}
+
+
+def _mean(values: list[int] | list[float]) -> float:
+    return float(np.mean(values)) if values else math.nan
+
+
+@dataclass(frozen=True)
+class CrossRow:
+    """One method trained on one reward, scored by every reward."""
+
+    method: str
+    task: str
+    scores: dict[str, Interval]
+    changes: dict[str, Interval]
+    """Differences to ``base``, paired by seed; empty for ``base`` itself."""
+
+
+def cross_rewards(run: Run) -> list[CrossRow]:
+    """A row for ``base``, then one for each method of each training reward that is done."""
+    others = [method for method in methods(run) if method != BASE]
+    pairs = [(BASE, NO_REWARD), *((method, task) for task in tasks(run) for method in others)]
+    rows = []
+    for method, task in pairs:
+        compared = {
+            name: _against_base(run, method, task, "reward", name)
+            for name in evaluated_rewards(run)
+        }
+        if any(level.values for level, _ in compared.values()):
+            scores = {name: level for name, (level, _) in compared.items()}
+            changes = {name: gain for name, (_, gain) in compared.items() if gain is not None}
+            rows.append(CrossRow(method, task, scores, changes))
+    return rows
+
+
+def coverage(run: Run) -> pd.DataFrame:
+    """State of every cell: cell_id, method, task, seed, state, reason, seconds."""
+    return pd.DataFrame(
+        [
+            {
+                "cell_id": cell.cell_id,
+                "method": cell.method,
+                "task": cell.reward,
+                "seed": cell.seed,
+                "state": cell.status.state,
+                "reason": cell.status.reason,
+                "seconds": cell.status.seconds,
+            }
+            for cell in run.cells.values()
+        ],
+        columns=["cell_id", "method", "task", "seed", "state", "reason", "seconds"],
+    )
+
+
+def throughput(run: Run) -> pd.DataFrame:
+    """What a cell cost, mean over the seeds that are done.
+
+    One row for each method, training reward and machine: times of different machines are never
+    averaged. Columns: method, task, machine, seeds, sampling_images_per_second (evaluation),
+    training_images_per_second, seconds (whole cell), ``seconds: <phase>`` for every phase, the
+    fields of ``Counts``, and peak_memory_bytes (the highest of the seeds).
+    """
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in done(run):
+        groups.setdefault((cell.method, cell.reward, machine(cell)), []).append(cell)
+    rows = []
+    for (method, task, where), cells in groups.items():
+        row: dict[str, object] = {"method": method, "task": task, "machine": where}
+        row["seeds"] = len(cells)
+        row |= {name: _mean([speed[name] for speed in map(_speeds, cells)]) for name in SPEEDS}
+        for phase in phases(run):
+            seconds = [cell.status.seconds_by_phase.get(phase, 0.0) for cell in cells]
+            row[f"seconds: {phase}"] = _mean(seconds)
+        for name in Counts.model_fields:
+            row[name] = _mean([getattr(cell.status.counts, name) for cell in cells])
+        row["peak_memory_bytes"] = max(cell.status.peak_memory_bytes for cell in cells)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+SPEEDS = ("sampling_images_per_second", "training_images_per_second", "seconds")
+
+
+def _speeds(cell: Cell) -> dict[str, float]:
+    last = cell.evaluations[-1]
+    trained = last.images / last.training_seconds if last.training_seconds else math.nan
+    return {
+        "sampling_images_per_second": _mean(
+            [record.sampling_images_per_second for record in cell.evaluations]
+        ),
+        "training_images_per_second": trained,
+        "seconds": cell.status.seconds,
+    }
+
+
+def phases(run: Run) -> list[str]:
+    """Phases that time was spent in, in the order in which cells name them."""
+    named = (phase for cell in done(run) for phase in cell.status.seconds_by_phase)
+    return list(dict.fromkeys(named))
+
+
+def machine(cell: Cell) -> str:
+    """What a cell ran on, in words."""
+    if cell.environment is None:
+        return "unknown"
+    where = cell.environment
+    return where.gpu or f"{where.cpu}, {where.cpu_threads} threads"

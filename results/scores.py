@@ -1,0 +1,107 @@
+"""Scores of the cells of a run, by seed.
+
+Final scores are those of the last evaluation on held-out prompts, never the best one of training.
+Only cells that are done enter; the others stay visible by their state. ``base``, the untrained
+model, runs once a seed and serves for every reward, since each evaluation is scored by all.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from results.records import Counts, EvaluationRecord
+from results.store import Cell, Run
+
+BASE = "base"
+BEST_OF_N = "best-of-n"
+CONTROLS = (BASE, BEST_OF_N)
+
+NO_REWARD = "none"
+"""The training reward of ``base``."""
+
+Scores = dict[int, float]
+"""Seed to the mean over prompts and images."""
+
+Kind = Literal["reward", "diversity"]
+
+
+def reward_calls(counts: Counts) -> int:
+    """Images that the reward has judged, with or without a gradient."""
+    return counts.reward_calls + counts.reward_gradient_calls
+
+
+def tasks(run: Run) -> list[str]:
+    """Rewards that cells are trained on, in matrix order."""
+    rewards = (cell.reward for cell in run.cells.values())
+    return [reward for reward in dict.fromkeys(rewards) if reward != NO_REWARD]
+
+
+def methods(run: Run) -> list[str]:
+    """Methods of the run, the controls first, then in matrix order."""
+    names = list(dict.fromkeys(cell.method for cell in run.cells.values()))
+    controls = [name for name in CONTROLS if name in names]
+    return controls + [name for name in names if name not in controls]
+
+
+def done(run: Run) -> list[Cell]:
+    """Cells whose numbers may be used: done, and evaluated at least once."""
+    return [cell for cell in run.cells.values() if _usable(cell)]
+
+
+def _usable(cell: Cell) -> bool:
+    return cell.status.state == "done" and bool(cell.evaluations)
+
+
+def cells_of(run: Run, method: str, task: str) -> list[Cell]:
+    """Cells of a method trained on a reward, in any state; for ``base`` those of all rewards."""
+    reward = training_reward(method, task)
+    return [cell for cell in run.cells.values() if (cell.method, cell.reward) == (method, reward)]
+
+
+def done_cells(run: Run, method: str, task: str) -> list[Cell]:
+    """Those of ``cells_of`` whose numbers may be used."""
+    return [cell for cell in cells_of(run, method, task) if _usable(cell)]
+
+
+def training_reward(method: str, task: str) -> str:
+    """The reward in the cell id of a method that is looked at on a task."""
+    return NO_REWARD if method == BASE else task
+
+
+def evaluated_rewards(run: Run) -> list[str]:
+    """Rewards that evaluations are scored by, those trained on first."""
+    scored = [name for record in _evaluations(run) for name in record.rewards]
+    return list(dict.fromkeys([*tasks(run), *run.record.rewards, *scored]))
+
+
+def encoders(run: Run) -> list[str]:
+    """Encoders that diversity is measured in, as recorded."""
+    return list(dict.fromkeys(name for record in _evaluations(run) for name in record.diversity))
+
+
+def _evaluations(run: Run) -> list[EvaluationRecord]:
+    return [record for cell in done(run) for record in cell.evaluations]
+
+
+def measure(record: EvaluationRecord, kind: Kind, name: str) -> float | None:
+    """Mean over prompts and images of a reward, or over prompts of the diversity in an encoder.
+
+    NaN if a single value is; None where the evaluation lacks the measure.
+    """
+    if kind == "diversity":
+        values = record.diversity.get(name, [])
+    else:
+        values = [value for images in record.rewards.get(name, []) for value in images]
+    return float(np.mean(values)) if values else None
+
+
+def final_scores(run: Run, method: str, task: str, kind: Kind, name: str) -> Scores:
+    """Seed to value at the last evaluation of ``method`` trained on ``task``."""
+    scores = {}
+    for cell in done_cells(run, method, task):
+        value = measure(cell.evaluations[-1], kind, name)
+        if value is not None:
+            scores[cell.seed] = value
+    return scores

@@ -1,0 +1,258 @@
+"""Reading and writing run folders.
+
+Files appear whole or not at all: they are written under a temporary name in the same folder
+and moved into place. Logs of records (``*.jsonl``) are appended to, and a line counts only once
+its newline is there, so a process killed while writing leaves a readable log behind.
+
+    run = read_run(Path("runs/emoji-1"))
+    run.cells["dag--style--s0"].evaluations[-1].rewards["style"]
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from pydantic import ValidationError
+
+from results.records import (
+    SCHEMA_VERSION,
+    CellConfig,
+    Environment,
+    EvaluationRecord,
+    Record,
+    RoundRecord,
+    RunRecord,
+    StatusRecord,
+)
+
+RecordType = TypeVar("RecordType", bound=Record)
+
+CELL_ID = re.compile(r"(?P<method>[\w.-]+?)--(?P<reward>[\w.-]+?)--s(?P<seed>\d+)")
+
+
+class ResultsError(Exception):
+    """A run folder that cannot be used; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a run, as far as it has come.
+
+    ``config`` and ``environment`` are None until the cell has started; ``rounds`` and
+    ``evaluations`` are in the order in which they were written.
+    """
+
+    cell_id: str
+    method: str
+    reward: str
+    seed: int
+    folder: Path
+    status: StatusRecord
+    config: CellConfig | None
+    environment: Environment | None
+    rounds: list[RoundRecord]
+    evaluations: list[EvaluationRecord]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder in memory; ``cells`` are in matrix order."""
+
+    folder: Path
+    record: RunRecord
+    cells: dict[str, Cell]
+
+
+# Paths
+
+
+def cell_folder(run_folder: Path, cell_id: str) -> Path:
+    """Folder of one cell."""
+    return run_folder / "cells" / cell_id
+
+
+def sample_path(folder: Path, prompt: int, image: int) -> Path:
+    """Final evaluation picture of a cell: ``samples/<prompt index>-<image index>.png``."""
+    return folder / "samples" / f"{prompt}-{image}.png"
+
+
+# Writing; every function here raises OSError where the disk does
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all; parents are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+        # mkstemp makes files that only the owner can read.
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, record: Record) -> None:
+    """Write one record as indented JSON."""
+    write_bytes(path, (_dump(record, indent=2) + "\n").encode())
+
+
+def append_jsonl(path: Path, record: Record) -> None:
+    """Append one record as a line; an unfinished line left by a killed process is cut off."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as stream:
+        stream.seek(0)
+        content = stream.read()
+        # Without this the new line would be glued to the unfinished one.
+        stream.truncate(content.rfind(b"\n") + 1)
+        stream.write((_dump(record) + "\n").encode())
+
+
+def write_jsonl(path: Path, records: Iterable[Record]) -> None:
+    """Replace a log, as a resumed cell does with rounds that are run again."""
+    write_bytes(path, "".join(_dump(record) + "\n" for record in records).encode())
+
+
+def save_embeddings(path: Path, embeddings: Mapping[str, Any]) -> None:
+    """Write encoder name -> features ``[prompts, images, width]`` as fp32 safetensors."""
+    arrays = {
+        name: np.ascontiguousarray(features, dtype=np.float32)
+        for name, features in embeddings.items()
+    }
+    write_bytes(path, safetensors.numpy.save(arrays))
+
+
+def _dump(record: Record, indent: int | None = None) -> str:
+    return json.dumps(_plain(record.model_dump()), indent=indent, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Non-finite floats as strings: JSON has no NaN, and pydantic reads these back as floats."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+# Reading; every function here raises ResultsError
+
+
+def read_json(path: Path, kind: type[RecordType]) -> RecordType:
+    """Read one record."""
+    return _parse(path, _text(path), kind)
+
+
+def read_jsonl(path: Path, kind: type[RecordType]) -> list[RecordType]:
+    """Read a log; a last line without its newline is one that was being written, and left out."""
+    lines = _text(path).split("\n")[:-1]
+    return [_parse(path, line, kind, f" line {i}") for i, line in enumerate(lines, 1)]
+
+
+def load_embeddings(path: Path) -> dict[str, np.ndarray]:
+    """Read what ``save_embeddings`` wrote."""
+    try:
+        return safetensors.numpy.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise ResultsError(f"{path}: cannot be read: {_line(error)}") from error
+
+
+def read_run(folder: Path) -> Run:
+    """Read a run, its unfinished cells included.
+
+    Raises ResultsError for a folder that holds no run, a damaged file, files of another schema
+    version, and a cell measured by another protocol than the run's.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise ResultsError(f"{folder}: not a results folder (there is no run.json in it)")
+    record = read_json(path, RunRecord)
+    cells = {cell_id: read_cell(folder, cell_id) for cell_id in record.cells}
+    for cell in cells.values():
+        if cell.config is not None and cell.config.protocol != record.protocol:
+            raise ResultsError(
+                f"{cell.folder}: measured by protocol {cell.config.protocol}, the run by "
+                f"{record.protocol}: not comparable"
+            )
+    return Run(folder, record, cells)
+
+
+def read_cell(run_folder: Path, cell_id: str) -> Cell:
+    """Read one cell; without a status it is running if it has a config, else pending."""
+    match = CELL_ID.fullmatch(cell_id)
+    if match is None:
+        raise ResultsError(
+            f"{run_folder / 'run.json'}: cell id {cell_id!r} is not <method>--<reward>--s<seed>"
+        )
+    folder = cell_folder(run_folder, cell_id)
+    config = _if_there(folder / "config.json", CellConfig)
+    status = _if_there(folder / "status.json", StatusRecord)
+    if status is None:
+        status = StatusRecord(state="pending" if config is None else "running")
+    return Cell(
+        cell_id=cell_id,
+        method=match["method"],
+        reward=match["reward"],
+        seed=int(match["seed"]),
+        folder=folder,
+        status=status,
+        config=config,
+        environment=_if_there(folder / "environment.json", Environment),
+        rounds=_log(folder / "metrics.jsonl", RoundRecord),
+        evaluations=_log(folder / "evaluations.jsonl", EvaluationRecord),
+    )
+
+
+def _if_there(path: Path, kind: type[RecordType]) -> RecordType | None:
+    return read_json(path, kind) if path.exists() else None
+
+
+def _log(path: Path, kind: type[RecordType]) -> list[RecordType]:
+    return read_jsonl(path, kind) if path.exists() else []
+
+
+def _text(path: Path) -> str:
+    try:
+        # A killed writer can leave half of a character: that is in the unfinished line.
+        return path.read_bytes().decode(errors="replace")
+    except OSError as error:
+        raise ResultsError(f"{path}: cannot be read: {_line(error)}") from error
+
+
+def _parse(path: Path, text: str, kind: type[RecordType], where: str = "") -> RecordType:
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise ResultsError(f"{path}{where}: damaged: {_line(error)}") from error
+    if "schema_version" in kind.model_fields and isinstance(fields, dict):
+        # Looked at first: with another version, other fields are to be expected.
+        version = fields.get("schema_version")
+        if version != SCHEMA_VERSION:
+            raise ResultsError(
+                f"{path}: schema version {version!r}, but this program reads {SCHEMA_VERSION}"
+            )
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the record"
+        raise ResultsError(f"{path}{where}: damaged: {field}: {first['msg']}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
