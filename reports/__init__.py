@@ -1,0 +1,1 @@
+"""The report of a run, and figures for print; made from ``results`` alone."""

@@ -1,0 +1,264 @@
+"""Interactive charts of the page, as plotly figures.
+
+A trace that can be drawn over several quantities carries them in ``meta.variants``: name of the
+quantity to the trace attributes it sets; the layout's ``meta.axes`` has title and range of the
+axis for each. The page's script applies the chosen one, and sets the colours of text and grid,
+which follow the reader's light or dark setting.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from reports.style import Style, styles
+from results import curves, scores
+from results.analysis import TaskRow, task_table
+from results.intervals import Interval, t_interval
+from results.store import Run
+
+COSTS = {
+    "images": "Training images",
+    "reward_calls": "Reward calls",
+    "training_seconds": "Training seconds",
+}
+"""What learning curves can be drawn over, with the title of that axis."""
+
+
+def scatter(run: Run, task: str) -> go.Figure:
+    """Final reward against diversity, with each method's way there from the untrained model."""
+    figure = go.Figure()
+    drawn = styles(run)
+    means = curves.mean_curves(curves.learning_curves(run, task))
+    rows = [row for row in task_table(run, task) if row.reward.seeds]
+    for row in rows:
+        path = means[means["method"] == row.method]
+        figure.add_trace(_path(row.method, drawn[row.method], path, task, list(row.diversity)))
+        figure.add_trace(_seed_points(row, drawn[row.method]))
+        figure.add_trace(_mean_point(row, drawn[row.method]))
+    axes = {
+        encoder: {
+            "title": _text(f"Diversity ({encoder})"),
+            "range": axis_range(row.diversity[encoder] for row in rows),
+        }
+        for encoder in scores.encoders(run)
+    }
+    return _laid_out(figure, axes, _reward_title(run, task), axis_range(row.reward for row in rows))
+
+
+def _path(
+    method: str, style: Style, path: pd.DataFrame, task: str, encoders: list[str]
+) -> go.Scatter:
+    rewards = path[(path["kind"] == "reward") & (path["name"] == task)]
+    variants = {
+        encoder: {"x": path.loc[(path["kind"] == "diversity") & (path["name"] == encoder), "mean"]}
+        for encoder in encoders
+    }
+    return _scatter(
+        variants,
+        y=_list(rewards["mean"]),
+        mode="lines",
+        line={"color": style.colour, "width": 1.5, "dash": style.dash},
+        opacity=0.6,
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=method,
+    )
+
+
+def _seed_points(row: TaskRow, style: Style) -> go.Scatter:
+    seeds = list(row.reward.values)
+    variants = {
+        encoder: {"x": [diversity.values.get(seed) for seed in seeds]}
+        for encoder, diversity in row.diversity.items()
+    }
+    return _scatter(
+        variants,
+        y=_list(row.reward.values[seed] for seed in seeds),
+        text=[f"seed {seed}" for seed in seeds],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.55},
+        hovertemplate="%{text}: reward %{y:.4g}, diversity %{x:.4g}",
+        name=_text(row.method),
+        showlegend=False,
+        legendgroup=row.method,
+    )
+
+
+def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
+    variants = {
+        encoder: {"x": [diversity.mean], "error_x.array": [_half(diversity)]}
+        for encoder, diversity in row.diversity.items()
+    }
+    bar = {"type": "data", "color": style.colour, "thickness": 1.5, "width": 4}
+    return _scatter(
+        variants,
+        y=[row.reward.mean],
+        mode="markers",
+        marker={"color": style.colour, "symbol": style.symbol, "size": 13},
+        error_y=bar | {"array": [_half(row.reward)]},
+        error_x=bar | {"array": []},
+        hovertemplate="mean: reward %{y:.4g}, diversity %{x:.4g}",
+        name=_text(row.method),
+        legendgroup=row.method,
+    )
+
+
+def learning_curve(run: Run, task: str) -> go.Figure:
+    """Held-out reward over what training cost, mean and interval over seeds."""
+    figure = go.Figure()
+    drawn = styles(run)
+    single = curves.learning_curves(run, task)
+    single = single[(single["kind"] == "reward") & (single["name"] == task)]
+    means = curves.mean_curves(single)
+    for method in scores.methods(run):
+        for _, curve in single[single["method"] == method].groupby("seed"):
+            figure.add_trace(_seed_line(method, drawn[method], curve))
+        mean = means[means["method"] == method]
+        if len(mean):
+            figure.add_traces(_mean_line(method, drawn[method], mean))
+    ends = {cost: float(single[cost].max()) for cost in curves.COSTS} if len(single) else {}
+    controls = [row for row in task_table(run, task) if row.method in scores.CONTROLS]
+    for row in controls:
+        if row.reward.seeds and ends:
+            figure.add_trace(_level(row, drawn[row.method], ends))
+    axes: dict[str, dict[str, Any]] = {
+        cost: {"title": title, "range": None} for cost, title in COSTS.items()
+    }
+    shown = [*curve_intervals(single), *(row.reward for row in controls)]
+    return _laid_out(figure, axes, _reward_title(run, task), axis_range(shown))
+
+
+def curve_intervals(single: pd.DataFrame) -> list[Interval]:
+    """The interval over seeds at every point of single curves."""
+    return [
+        t_interval(dict(zip(part["seed"], part["value"], strict=True)))
+        for _, part in single.groupby(["method", "round"])
+    ]
+
+
+def axis_range(intervals: Iterable[Interval]) -> tuple[float, float] | None:
+    """Ends of an axis that holds every seed, and intervals as far as they leave room for that.
+
+    Intervals of two or three seeds can be many times as long as the differences between methods,
+    and would squeeze those into a line. None where there is nothing to show.
+    """
+    shown = [interval for interval in intervals if interval.seeds]
+    values = [value for each in shown for value in each.values.values() if math.isfinite(value)]
+    if not values:
+        return None
+    low, high = min(values), max(values)
+    span = (high - low) or abs(high) or 1.0
+    lows = [each.low for each in shown if each.seeds > 1]
+    highs = [each.high for each in shown if each.seeds > 1]
+    least, most = min([low, *lows]) - 0.06 * span, max([high, *highs]) + 0.06 * span
+    return max(least, low - 0.4 * span), min(most, high + 0.4 * span)
+
+
+def _over_costs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    return {cost: {"x": frame[cost]} for cost in curves.COSTS}
+
+
+def _seed_line(method: str, style: Style, curve: pd.DataFrame) -> go.Scatter:
+    return _scatter(
+        _over_costs(curve),
+        y=_list(curve["value"]),
+        mode="lines",
+        line={"color": style.colour, "width": 1},
+        opacity=0.35,
+        hoverinfo="skip",
+        showlegend=False,
+        legendgroup=method,
+    )
+
+
+def _mean_line(method: str, style: Style, mean: pd.DataFrame) -> list[go.Scatter]:
+    common: dict[str, Any] = {"legendgroup": method, "mode": "lines"}
+    edge = common | {"showlegend": False, "hoverinfo": "skip", "line": {"width": 0}}
+    red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
+    return [
+        _scatter(_over_costs(mean), y=_list(mean["high"]), **edge),
+        _scatter(
+            _over_costs(mean),
+            y=_list(mean["low"]),
+            fill="tonexty",
+            fillcolor=f"rgba({red},{green},{blue},0.14)",
+            **edge,
+        ),
+        _scatter(
+            _over_costs(mean),
+            y=_list(mean["mean"]),
+            name=_text(method),
+            line={"color": style.colour, "width": 2.5, "dash": style.dash},
+            marker={"color": style.colour, "symbol": style.symbol, "size": 7},
+            hovertemplate="%{y:.4g} at %{x:,.4g}",
+            **(common | {"mode": "lines+markers"}),
+        ),
+    ]
+
+
+def _level(row: TaskRow, style: Style, ends: dict[str, float]) -> go.Scatter:
+    return _scatter(
+        {cost: {"x": [0, end]} for cost, end in ends.items()},
+        y=[row.reward.mean] * 2,
+        name=_text(row.method),
+        mode="lines",
+        line={"color": style.colour, "width": 2, "dash": style.dash},
+        hovertemplate="%{y:.4g}",
+    )
+
+
+def _scatter(variants: dict[str, dict[str, Any]], **attributes: Any) -> go.Scatter:
+    """A trace with its variants, drawn as the first of them."""
+    plain = {
+        name: {key: _list(values) for key, values in settings.items()}
+        for name, settings in variants.items()
+    }
+    x = next((settings["x"] for settings in plain.values()), [])
+    return go.Scatter(x=x, meta={"variants": plain}, **attributes)
+
+
+def _list(values: Any) -> list[float | None]:
+    # NaN is no JSON, and a gap is what a missing value should look like.
+    return [None if value is None or value != value else float(value) for value in values]
+
+
+def _half(interval: Interval) -> float | None:
+    return None if interval.seeds < 2 else interval.half_width
+
+
+def _reward_title(run: Run, task: str) -> str:
+    info = run.record.rewards.get(task)
+    return _text(f"{task} ({info.unit})" if info and info.unit else task)
+
+
+def _text(text: str) -> str:
+    # Plotly reads a subset of HTML in every text.
+    return html.escape(text, quote=False)
+
+
+def _laid_out(
+    figure: go.Figure,
+    axes: dict[str, dict[str, Any]],
+    title: str,
+    limits: tuple[float, float] | None,
+) -> go.Figure:
+    axis = {"zeroline": False, "automargin": True, "ticks": "outside", "ticklen": 4}
+    return figure.update_layout(
+        template=None,
+        height=430,
+        margin={"l": 56, "r": 12, "t": 30, "b": 48},
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        xaxis=axis,
+        yaxis=axis | {"title": {"text": title}, "range": limits},
+        # Below the axis title, where it can grow to several lines on a narrow screen.
+        legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
+        hoverlabel={"namelength": -1},
+        meta={"axes": axes},
+    )

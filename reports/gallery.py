@@ -1,0 +1,172 @@
+"""The gallery: evaluation pictures of every method from the same noise, small enough to embed."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from PIL import Image, UnidentifiedImageError
+
+from results import scores
+from results.store import Cell, Run, sample_path
+
+SHOWN_PIXELS = 128
+"""Edge of a picture on the page, in CSS pixels."""
+
+MOST_IMAGES = 4
+"""Pictures of a prompt that are shown at most."""
+
+EMBEDDED_BYTES = 2_800_000
+"""Most bytes that the pictures may add to the page, as data URIs."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One evaluation picture."""
+
+    source: str
+    """Data URI; empty if the file is missing or damaged."""
+    value: float
+    """Its reward; NaN if none is recorded."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """The pictures of one method: ``[prompts][images]``, empty unless its cell is done."""
+
+    method: str
+    state: str
+    pictures: list[list[Picture]]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One training reward and seed."""
+
+    task: str
+    seed: int
+    columns: list[Column]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """All panels, and how much of the evaluation they show."""
+
+    panels: list[Panel]
+    prompts: list[str]
+    """Those shown, in the order of the evaluation."""
+    all_prompts: int
+    images: int
+    """Pictures shown of each prompt."""
+    all_images: int
+    lossy: bool
+
+    @property
+    def tasks(self) -> list[str]:
+        """Training rewards, each once."""
+        return list(dict.fromkeys(panel.task for panel in self.panels))
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds, each once."""
+        return list(dict.fromkeys(panel.seed for panel in self.panels))
+
+    @property
+    def noises(self) -> list[tuple[str, str]]:
+        """Index of each picture of a prompt and the number it goes by."""
+        return [(str(index), str(index + 1)) for index in range(self.images)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many pictures are embedded, and how."""
+
+    prompts: int
+    images: int
+    quality: int | None
+    """WebP quality; None is lossless."""
+
+
+def build(run: Run, limit: int = EMBEDDED_BYTES) -> Gallery:
+    """The fullest gallery that stays below ``limit`` bytes of pictures."""
+    config = next((cell.config for cell in scores.done(run) if cell.config), None)
+    prompts = config.evaluation_prompts if config else []
+    images = config.images_per_prompt if config else 0
+    for plan in _plans(len(prompts), min(images, MOST_IMAGES)):
+        panels = [
+            _panel(run, task, seed, plan) for task in scores.tasks(run) for seed in _seeds(run)
+        ]
+        if _embedded_bytes(panels) <= limit:
+            break
+    shown = prompts[: plan.prompts]
+    lossy = plan.quality is not None
+    return Gallery(panels, shown, len(prompts), plan.images, images, lossy)
+
+
+def _plans(prompts: int, images: int) -> Iterator[Plan]:
+    """From the fullest to the smallest: first quality goes, then images, then prompts."""
+    yield Plan(prompts, images, None)
+    yield Plan(prompts, images, 90)
+    while images > 1:
+        images = math.ceil(images / 2)
+        yield Plan(prompts, images, 85)
+    while prompts > 1:
+        prompts = math.ceil(prompts / 2)
+        yield Plan(prompts, images, 85)
+
+
+def _seeds(run: Run) -> list[int]:
+    return sorted({cell.seed for cell in scores.done(run)})
+
+
+def _panel(run: Run, task: str, seed: int, plan: Plan) -> Panel:
+    columns = []
+    for method in scores.methods(run):
+        cells = [cell for cell in scores.cells_of(run, method, task) if cell.seed == seed]
+        if cells:
+            cell = cells[0]
+            shown = _pictures(cell, task, plan) if cell in scores.done(run) else []
+            columns.append(Column(method, cell.status.state, shown))
+    return Panel(task, seed, columns)
+
+
+def _pictures(cell: Cell, task: str, plan: Plan) -> list[list[Picture]]:
+    values = cell.evaluations[-1].rewards.get(task, [])
+    return [
+        [
+            Picture(_data_uri(cell, prompt, image, plan.quality), _value(values, prompt, image))
+            for image in range(plan.images)
+        ]
+        for prompt in range(plan.prompts)
+    ]
+
+
+def _value(values: list[list[float]], prompt: int, image: int) -> float:
+    if prompt < len(values) and image < len(values[prompt]):
+        return values[prompt][image]
+    return math.nan
+
+
+def _data_uri(cell: Cell, prompt: int, image: int, quality: int | None) -> str:
+    try:
+        with Image.open(sample_path(cell.folder, prompt, image)) as opened:
+            picture = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return ""
+    picture.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    picture.save(content, "WEBP", lossless=quality is None, quality=quality or 100)
+    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
+
+
+def _embedded_bytes(panels: list[Panel]) -> int:
+    return sum(
+        len(picture.source)
+        for panel in panels
+        for column in panel.columns
+        for row in column.pictures
+        for picture in row
+    )
