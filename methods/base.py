@@ -1,0 +1,16 @@
+"""The untrained model: the control that every method is compared with."""
+
+from __future__ import annotations
+
+from methods.interface import Method, MethodConfig, register
+
+
+@register
+class Base(Method):
+    """No training; evaluation sees the model as it is."""
+
+    name = "base"
+    title = "Base"
+    paper = ""
+    Config = MethodConfig
+    trains = False

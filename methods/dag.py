@@ -1,0 +1,172 @@
+"""DAG-DB: diffusion alignment as a generative flow network (arXiv 2406.00633, Algorithm 1).
+
+Images are to be sampled in proportion to R = exp(beta r). A flow F over the states of the chain
+makes the denoising policy do so when detailed balance holds at every transition,
+
+    F(x_t, t) p_theta(x_s | x_t) = F(x_s, s) q(x_t | x_s),    F(x_0, 0) = R(x_0),
+
+q being the noising kernel. The loss is the squared logarithm of the ratio of the two sides,
+
+    delta = log F(x_t) + l_p - l_q - log F(x_s),    L = E[delta^2] + lambda L_reg,
+    L_reg = mean over dimensions of (eps_theta(x_t) - eps_rollout(x_t))^2,
+
+with l the log densities per latent dimension and the forward-looking flow of
+``methods/forward_looking.py``. Gradients reach theta through l_p and L_reg alone, and phi through
+both flows; l_q, the rewards and the states are constants. No baseline, ratio, clip or target net.
+
+Follows apple/ml-diffusion-alignment-gflownet: densities averaged over dimensions, beta annealed
+linearly over the first half, x0_hat from the conditional branch, lambda = 1, separate gradient
+clips, two updates a round. Differs: the clean predictions of the rollout are scored once, T + 1
+reward calls a trajectory (``fresh_rewards`` brings back the released recomputation, of which it
+leaves out the one call a trajectory whose value is overwritten); the flow network runs in fp32
+and has its own learning rate, which the release declares and never reads; the anneal's first
+round is 1, not 0; prompts of a round are distinct and each has several images.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from diffusion.kernel import log_density, noising
+from diffusion.rollout import Trajectories
+from methods import flow_options, forward_looking, interface, replay, sampling
+from methods.interface import Method, MethodConfig, Task, register
+from methods.optimizer import Optimizer
+
+
+def detailed_balance_residual(
+    log_flow: torch.Tensor,
+    next_log_flow: torch.Tensor,
+    log_policy: torch.Tensor,
+    log_noising: torch.Tensor,
+) -> torch.Tensor:
+    """``delta``, zero where detailed balance holds, ``[n]``."""
+    return log_flow + log_policy - log_noising - next_log_flow
+
+
+class DagConfig(MethodConfig):
+    """Options of DAG-DB."""
+
+    prompts_per_round: interface.PromptsPerRound = 4
+    images_per_prompt: interface.ImagesPerPrompt = 8
+    prompt_draw: interface.PromptDraw = "without_replacement"
+    updates_per_round: interface.UpdatesPerRound = 2
+    micro_batch_size: interface.MicroBatchSize = 16
+    timestep_fraction: interface.TimestepFraction = 0.5
+    learning_rate: interface.LearningRate = 3e-3
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
+    weight_decay: interface.WeightDecay = 1e-4
+    gradient_clip: interface.GradientClip = 1.0
+    flow_gradient_clip: flow_options.FlowGradientClip = 1.0
+    reduction: interface.Reduction = "mean"
+    guidance_in_training: interface.GuidanceInTraining = True
+    beta: flow_options.Beta = 20.0
+    beta_unit: flow_options.BetaUnit = "mean"
+    beta_anneal: flow_options.BetaAnneal = "linear"
+    beta_anneal_share: flow_options.BetaAnnealShare = 0.5
+    beta_anneal_from: flow_options.BetaAnnealFrom = 1
+    reward_unit: flow_options.RewardUnit = "raw"
+    clean_prediction: flow_options.CleanPrediction = "conditional"
+    fresh_rewards: flow_options.FreshRewards = False
+    detach_next_flow: flow_options.DetachNextFlow = False
+    regulariser_weight: flow_options.RegulariserWeight = 1.0
+
+
+@register
+class Dag(Method):
+    """Detailed balance with a forward-looking flow."""
+
+    name = "dag"
+    title = "DAG-DB"
+    paper = "2406.00633"
+    Config = DagConfig
+    RELEASED = flow_options.RELEASED
+    needs_stochastic_sampler = True
+
+    def __init__(self, task: Task, config: DagConfig) -> None:
+        super().__init__(task, config)
+        self.config = config
+        self.optimizer = Optimizer(
+            self.policy.parameters(),
+            config.learning_rate,
+            config.weight_decay,
+            config.gradient_clip,
+        )
+        self.flow = forward_looking.ForwardLookingFlow(task, config)
+
+    @property
+    def rounds(self) -> int:
+        """Whole rounds in the budget."""
+        return sampling.rounds_in_budget(self.task, self.config)
+
+    def step(self) -> dict[str, float]:
+        """Samples a round, scores its states, and takes its updates."""
+        c = self.config
+        trajectories, terminal = sampling.sample_round(self.task, self.round, c)
+        rewards = self.flow.state_rewards(trajectories, terminal)
+        beta = self.flow.beta(self.round, self.rounds)
+        with self.policy.ledger.phase("training"):
+            orders = replay.update_orders(
+                self.task.generator("replay", self.round),
+                len(trajectories),
+                len(trajectories.timesteps),
+                updates=c.updates_per_round,
+                micro_batch_size=c.micro_batch_size,
+                timestep_fraction=c.timestep_fraction,
+            )
+            updates = [self.update(trajectories, rewards, beta, order) for order in orders]
+        self.round += 1
+        mean = {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
+        return {**sampling.reward_metrics(terminal), **mean, "beta": beta}
+
+    def update(
+        self, trajectories: Trajectories, rewards: torch.Tensor, beta: float, order: replay.Order
+    ) -> dict[str, float]:
+        """One step of policy and flow; the two parts of the loss as means over transitions."""
+        c = self.config
+        balance_total, regulariser_total = 0.0, 0.0
+        for trajectory, step in order.batches:
+            t = replay.gather(self.policy, trajectories, trajectory, step, c.guidance_in_training)
+            balance, regulariser = self.losses(t, rewards, beta)
+            loss = (balance + c.regulariser_weight * regulariser).sum() / order.transitions
+            loss.backward()
+            balance_total += float(balance.detach().sum()) / order.transitions
+            regulariser_total += float(regulariser.detach().sum()) / order.transitions
+        self.policy.ledger.add("optimizer_steps", 1)
+        return {
+            "loss": balance_total + c.regulariser_weight * regulariser_total,
+            "balance_loss": balance_total,
+            "regulariser": regulariser_total,
+            "gradient_norm": self.optimizer.step(),
+            "flow_gradient_norm": self.flow.optimizer.step(),
+        }
+
+    def losses(
+        self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``delta^2`` and the regulariser of each transition, ``[n]``."""
+        c, t = self.config, transitions
+        log_policy, noise = replay.current_density(
+            self.policy, t, c.reduction, c.guidance_in_training
+        )
+        backward = noising(self.policy.schedule, t.step, t.next_latents)
+        log_noising = log_density(t.latents, backward, c.reduction)
+        log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
+        delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+        return delta.square(), forward_looking.output_distance(noise, t.noise_prediction)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Round, optimizer and flow."""
+        return {
+            **super().state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "flow": self.flow.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` gave."""
+        super().load_state_dict(state)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.flow.load_state_dict(state["flow"])

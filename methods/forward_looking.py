@@ -1,0 +1,151 @@
+"""The forward-looking flow that DAG-DB and DAG-KL share (arXiv 2406.00633).
+
+    log F(x_t, t, c) = f_phi(x_t, t, c) + beta_k r(Dec(x0_hat(x_t, t, c)), c),
+    log F(x_0, 0, c) = beta_k r(Dec(x_0), c).
+
+The reward of a noisy state is that of the clean picture the model predicts from it; the network
+f_phi learns what is left. Terminal flow is the reward alone. Nothing flows from r into the policy.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+
+from diffusion.kernel import clean_prediction
+from diffusion.policy import Conditioning
+from diffusion.rollout import Trajectories
+from methods.flow_options import FlowConfig
+from methods.interface import Task
+from methods.optimizer import Optimizer
+from methods.replay import Transitions
+from methods.sampling import score
+
+
+def output_distance(noise: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
+    """The regulariser: squared distance of noise predictions ``[n, ...]``, averaged over
+    dimensions, ``[n]``."""
+    return (noise - reference).square().flatten(1).mean(dim=1)
+
+
+class ForwardLookingFlow:
+    """``f_phi`` with its optimizer, and the rewards that complete it to ``log F``."""
+
+    def __init__(self, task: Task, config: FlowConfig) -> None:
+        self.task, self.config, self.policy = task, config, task.policy
+        self.network = task.policy.build_flow(task.generator("flow"))
+        self.optimizer = Optimizer(
+            self.network.parameters(),
+            config.flow_learning_rate,
+            config.weight_decay,
+            config.flow_gradient_clip,
+        )
+        self.centre, self.scale = 0.0, 0.0
+
+    def beta(self, round_index: int, rounds: int) -> float:
+        """``beta_k`` of a round, in the unit of ``reduction``."""
+        c = self.config
+        dimensions = torch.Size(self.policy.latent_shape).numel()
+        factor = {("mean", "sum"): dimensions, ("sum", "mean"): 1 / dimensions}
+        beta = c.beta * factor.get((c.beta_unit, c.reduction), 1)
+        if c.beta_anneal == "constant":
+            return beta
+        return beta * min(1.0, (round_index + c.beta_anneal_from) / (c.beta_anneal_share * rounds))
+
+    def state_rewards(self, trajectories: Trajectories, terminal: torch.Tensor) -> torch.Tensor:
+        """Rewards ``[T + 1, n]`` of a round's states, in ``reward_unit``; the last row are those
+        of its images, ``terminal`` (raw). With ``fresh_rewards`` the other rows are zero."""
+        c = self.config
+        if self.scale == 0.0:
+            self.fix_unit(terminal)
+        steps, n = len(trajectories.timesteps), len(trajectories)
+        rewards = torch.zeros(steps + 1, n, device=terminal.device)
+        rewards[-1] = self.in_unit(terminal)
+        if not c.fresh_rewards:
+            clean = (
+                trajectories.conditional_clean_predictions
+                if c.clean_prediction == "conditional"
+                else trajectories.clean_predictions
+            )
+            raw = score(
+                self.task, clean.flatten(0, 1), trajectories.prompts * steps, c.micro_batch_size
+            )
+            rewards[:-1] = self.in_unit(raw).view(steps, n)
+        return rewards
+
+    def fix_unit(self, terminal: torch.Tensor) -> None:
+        """Sets the affine map from raw rewards, from the first round's images."""
+        if self.config.reward_unit == "raw":
+            self.centre, self.scale = 0.0, 1.0
+        else:
+            self.centre = float(terminal.double().mean())
+            least = 1e-6 * (1 + abs(self.centre))
+            self.scale = max(float(terminal.double().std(correction=0)), least)
+
+    def in_unit(self, rewards: torch.Tensor) -> torch.Tensor:
+        """Raw rewards in ``reward_unit``."""
+        return (rewards - self.centre) / self.scale
+
+    def log_flows(
+        self, transitions: Transitions, rewards: torch.Tensor, beta: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """``log F(x_t)`` and ``log F(x_s)``, each ``[n]``, with gradient to the flow network."""
+        t, steps = transitions, self.policy.schedule.steps
+        reward, next_reward = self.transition_rewards(t, rewards)
+        residual = self.network(t.latents, t.step, t.conditioning)
+        next_step = (t.step + 1).clamp(max=steps - 1)
+        next_residual = self.network(t.next_latents, next_step, t.conditioning)
+        if self.config.detach_next_flow:
+            next_residual = next_residual.detach()
+        next_residual = torch.where(t.step + 1 == steps, 0.0, next_residual)
+        return residual + beta * reward, next_residual + beta * next_reward
+
+    def transition_rewards(
+        self, transitions: Transitions, rewards: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Rewards of x_t and of x_s, each ``[n]``: remembered, or made afresh."""
+        t = transitions
+        if not self.config.fresh_rewards:
+            return rewards[t.step, t.trajectory], rewards[t.step + 1, t.trajectory]
+        reward = self.fresh_rewards(t.latents, t.step, t.conditioning, t.prompts)
+        next_reward = rewards[-1, t.trajectory].clone()
+        inner = (t.step + 1 < self.policy.schedule.steps).nonzero().squeeze(1)
+        if len(inner):
+            prompts = [t.prompts[index] for index in inner.tolist()]
+            next_reward[inner] = self.fresh_rewards(
+                t.next_latents[inner], t.step[inner] + 1, t.conditioning[inner], prompts
+            )
+        return reward, next_reward
+
+    @torch.no_grad()
+    def fresh_rewards(
+        self,
+        latents: torch.Tensor,
+        step: torch.Tensor,
+        conditioning: Conditioning,
+        prompts: list[str],
+    ) -> torch.Tensor:
+        """Rewards ``[n]`` of the clean predictions of the current policy, in ``reward_unit``."""
+        if self.config.clean_prediction == "conditional":
+            noise = self.policy.predict_conditional_noise(latents, step, conditioning)
+        else:
+            noise = self.policy.predict_noise(latents, step, conditioning).guided
+        clean = clean_prediction(self.policy.schedule, step, latents, noise)
+        return self.in_unit(score(self.task, clean, prompts, self.config.micro_batch_size))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, optimizer and reward unit."""
+        return {
+            "network": copy.deepcopy(self.network.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "centre": self.centre,
+            "scale": self.scale,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what ``state_dict`` gave."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.centre, self.scale = float(state["centre"]), float(state["scale"])

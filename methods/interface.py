@@ -1,0 +1,184 @@
+"""What a method is to the rest of the program, and the options several methods have.
+
+A method is made for one ``Task``, trains the task's policy in place by ``rounds`` calls of
+``step``, and can be stopped after any round and resumed from its ``state_dict`` and the policy's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from diffusion.policy import Policy
+from diffusion.randomness import generator
+
+RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
+"""Images float ``[n, 3, h, w]`` in [0, 1] and their prompts to rewards fp32 ``[n]``."""
+
+
+class MethodConfig(BaseModel):
+    """Options of a method; unknown ones are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+PromptsPerRound = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Prompts drawn for a round. 4, because a budget of hundreds of images needs "
+        "many rounds more than it needs many prompts in each.",
+    ),
+]
+ImagesPerPrompt = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Trajectories sampled for each prompt of a round. 8, so that the prompt's own "
+        "mean and standard deviation can be taken from the round alone; the releases draw every "
+        "trajectory's prompt anew (1).",
+    ),
+]
+PromptDraw = Annotated[
+    Literal["without_replacement", "independent"],
+    Field(
+        description="How a round's prompts are drawn: all distinct while there are enough of "
+        "them, or each uniformly and independently as in the releases. Distinct by default: a "
+        "small round that draws a prompt twice learns from fewer.",
+    ),
+]
+UpdatesPerRound = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Optimizer steps a round, each on its own share of the round's trajectories.",
+    ),
+]
+MicroBatchSize = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Most samples in one forward pass with gradient. A matter of memory only: "
+        "gradients are accumulated. 16: one pass for each step of an update's trajectories.",
+    ),
+]
+TimestepFraction = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=1,
+        description="Share of each trajectory's transitions that is trained on, drawn at random. "
+        "Released 1; 0.5, which lets a small budget sample more rounds.",
+    ),
+]
+LearningRate = Annotated[
+    float,
+    Field(
+        gt=0,
+        description="AdamW learning rate of the policy. The releases take 3e-4 for 200 updates "
+        "of hundreds of trajectories; a budget of hundreds of images in all needs far more.",
+    ),
+]
+WeightDecay = Annotated[
+    float, Field(ge=0, description="AdamW weight decay. 1e-4, as released by all but one.")
+]
+GradientClip = Annotated[
+    float, Field(gt=0, description="Largest norm of the policy's gradient. 1, as released.")
+]
+Reduction = Annotated[
+    Literal["mean", "sum"],
+    Field(
+        description="Whether log densities are averaged or summed over the latent's dimensions. "
+        "'mean', as in every release; clips, coefficients and temperatures are in its unit.",
+    ),
+]
+GuidanceInTraining = Annotated[
+    bool,
+    Field(
+        description="Whether the noise prediction is guided in training as it is in sampling, "
+        "with gradient through both branches. True, as released; without it the trained density "
+        "is not the sampler's.",
+    ),
+]
+
+
+@dataclass
+class Task:
+    """One cell: a policy to align with a reward, on prompts, within a budget."""
+
+    policy: Policy
+    reward: RewardFunction
+    """Reference path, without gradient."""
+    prompts: tuple[str, ...]
+    """Training prompts."""
+    seed: int
+    images: int
+    """Budget: training trajectories, each sampled to the end."""
+    reward_gradient: RewardFunction | None = None
+    """The same reward with gradients to the images; None if it has none."""
+    evaluation_images: int = 1
+    """Images of one evaluation, over which best-of-n spreads the budget."""
+
+    def generator(self, *purpose: str | int) -> torch.Generator:
+        """The generator of this seed for a purpose."""
+        return generator(self.seed, *purpose)
+
+
+class Method:
+    """A way to raise the reward of a policy's images."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    paper: ClassVar[str]
+    """arXiv number of the objective, empty for a control."""
+    Config: ClassVar[type[MethodConfig]]
+    RELEASED: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Settings of published code by name: options of ``Config`` that differ from its defaults."""
+    needs_reward_gradient: ClassVar[bool] = False
+    needs_stochastic_sampler: ClassVar[bool] = False
+    """Whether the sampler must have eta > 0, so that transitions have a density."""
+    trains: ClassVar[bool] = True
+    candidates: int = 1
+    """Images drawn for each evaluation image, of which the one of highest reward is kept."""
+
+    def __init__(self, task: Task, config: MethodConfig) -> None:
+        """Raises ``ValueError`` when the task lacks what the method needs."""
+        if self.needs_reward_gradient and task.reward_gradient is None:
+            raise ValueError(f"{self.name} needs a reward with a gradient")
+        if self.needs_stochastic_sampler and task.policy.eta <= 0:
+            raise ValueError(f"{self.name} needs a stochastic sampler: eta is {task.policy.eta}")
+        self.task = task
+        self.policy = task.policy
+        self.round = 0
+
+    @property
+    def rounds(self) -> int:
+        """Number of ``step`` calls in the budget; 0 for a method that does not train."""
+        return 0
+
+    def step(self) -> dict[str, float]:
+        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first."""
+        raise RuntimeError(f"{self.name} does not train")
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming needs beyond the policy's weights: tensors and JSON values."""
+        return {"round": self.round}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Puts the method where ``state`` was taken."""
+        self.round = int(state["round"])
+
+
+REGISTERED: dict[str, type[Method]] = {}
+
+
+def register(method: type[Method]) -> type[Method]:
+    """Class decorator: makes a method known by its name."""
+    other = REGISTERED.setdefault(method.name, method)
+    if other.__module__ != method.__module__:
+        raise ValueError(f"two methods are called {method.name!r}")
+    return method

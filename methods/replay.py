@@ -1,0 +1,133 @@
+"""Goes through sampled trajectories again, transition by transition, with gradient.
+
+A round's trajectories are shuffled and split among its updates. Every trajectory's timesteps are
+permuted independently, so a micro-batch holds transitions of many timesteps, and one update takes
+all of its trajectories' transitions before the optimizer steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from diffusion.kernel import Reduction, Schedule, log_density, transition
+from diffusion.policy import Conditioning, Policy
+from diffusion.rollout import Trajectories
+
+
+@dataclass(frozen=True)
+class Order:
+    """Which transitions an update visits, micro-batch by micro-batch."""
+
+    batches: list[tuple[torch.Tensor, torch.Tensor]]
+    """(trajectory, step), each long ``[n]``."""
+    transitions: int
+    """How many there are in all."""
+
+
+@dataclass(frozen=True)
+class Transitions:
+    """Transitions x_t to x_s of a micro-batch, as they were sampled; ``n`` leads each shape."""
+
+    trajectory: torch.Tensor
+    step: torch.Tensor
+    prompts: list[str]
+    conditioning: Conditioning
+    latents: torch.Tensor
+    """x_t."""
+    next_latents: torch.Tensor
+    """x_s."""
+    log_density: torch.Tensor
+    """Of the policy that sampled them, fp32 ``[n]``."""
+    noise_prediction: torch.Tensor
+    """Of the policy that sampled them, guided or of the conditional branch."""
+
+
+def update_orders(
+    source: torch.Generator,
+    trajectories: int,
+    steps: int,
+    *,
+    updates: int,
+    micro_batch_size: int,
+    timestep_fraction: float = 1.0,
+    shared_timesteps: bool = False,
+) -> list[Order]:
+    """The transitions of each of a round's updates, in order.
+
+    ``micro_batch_size`` changes only how they are gathered, unless ``shared_timesteps`` asks for
+    micro-batches of a single timestep. Micro-batches differ in size by one at most. Raises
+    ``ValueError`` when there are more updates than trajectories.
+    """
+    if updates > trajectories:
+        raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
+    used = max(1, int(steps * timestep_fraction))
+    shuffled = torch.randperm(trajectories, generator=source)
+    permuted = torch.stack(
+        [torch.randperm(steps, generator=source)[:used] for _ in range(trajectories)]
+    )
+    orders = []
+    for share in torch.tensor_split(shuffled, updates):
+        batches = []
+        for part in torch.tensor_split(share, -(-len(share) // micro_batch_size)):
+            for position in range(used):
+                step = permuted[part, position]
+                batches.append((part, step[:1].expand_as(step) if shared_timesteps else step))
+        orders.append(Order(batches, len(share) * used))
+    return orders
+
+
+def gather(
+    policy: Policy,
+    trajectories: Trajectories,
+    trajectory: torch.Tensor,
+    step: torch.Tensor,
+    guided: bool = True,
+) -> Transitions:
+    """The transitions of ``trajectory[i]`` at ``step[i]``; ``guided`` chooses the noise
+    prediction they carry."""
+    device = trajectories.latents.device
+    i, k = trajectory.to(device), step.to(device)
+    latents = trajectories.latents[k, i]
+    if guided:
+        noise = trajectories.noise_predictions[k, i]
+    else:
+        clean = trajectories.conditional_clean_predictions[k, i]
+        noise = implied_noise(policy.schedule, k, latents, clean)
+    return Transitions(
+        trajectory=i,
+        step=k,
+        prompts=[trajectories.prompts[index] for index in trajectory.tolist()],
+        conditioning=trajectories.conditioning[i],
+        latents=latents,
+        next_latents=trajectories.latents[k + 1, i],
+        log_density=trajectories.log_densities[k, i],
+        noise_prediction=noise,
+    )
+
+
+def implied_noise(
+    schedule: Schedule, step: torch.Tensor, latents: torch.Tensor, clean: torch.Tensor
+) -> torch.Tensor:
+    """The noise prediction ``[n, ...]`` that a clean prediction was made from."""
+    alpha = schedule.alpha(step).view(-1, *[1] * (latents.dim() - 1))
+    return ((latents - alpha.sqrt() * clean) / (1 - alpha).sqrt()).float()
+
+
+def current_density(
+    policy: Policy, transitions: Transitions, reduction: Reduction, guided: bool = True
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log density fp32 ``[n]`` of the stored x_s under the current policy, and the noise
+    prediction it rests on, both with gradient.
+
+    ``guided=False`` uses the conditional branch alone: one network call fewer a sample, and a
+    density that is not the sampler's.
+    """
+    t = transitions
+    if guided:
+        noise = policy.predict_noise(t.latents, t.step, t.conditioning).guided
+    else:
+        noise = policy.predict_conditional_noise(t.latents, t.step, t.conditioning)
+    gaussian = transition(policy.schedule, t.step, t.latents, noise, policy.eta)
+    return log_density(t.next_latents, gaussian, reduction), noise

@@ -1,0 +1,82 @@
+"""Tasks of a few images for the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import methods
+from diffusion.latent_diffusion import LatentDiffusion
+from diffusion.ledger import Ledger
+from diffusion.pipelines import load_policy
+from diffusion.policy import Policy
+from methods import Method, Task
+from rewards.colourfulness import Colourfulness
+
+PROMPTS = ("a fox", "an owl", "a red turtle")
+STEPS = 4
+ROUND = {"prompts_per_round": 2, "images_per_prompt": 4}
+"""A round of eight images."""
+
+
+class CountedColourfulness:
+    """The reward of the tests, counting what it is asked in the policy's ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger, self.reward = ledger, Colourfulness()
+
+    def __call__(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        self.ledger.add("reward_calls", len(images))
+        return self.reward(images, prompts)
+
+    def gradient(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
+        self.ledger.add("reward_gradient_calls", len(images))
+        return self.reward.differentiable_score(images, prompts)
+
+
+def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) -> Task:
+    """A task on colourfulness."""
+    reward = CountedColourfulness(policy.ledger)
+    fields = {"reward": reward, "reward_gradient": reward.gradient, "prompts": PROMPTS, **fields}
+    return Task(policy=policy, seed=seed, images=images, **fields)
+
+
+def make_method(name: str, task: Task, **options: Any) -> Method:
+    """A method with options beside its defaults, on all transitions unless told otherwise."""
+    kind = methods.get(name)
+    if "timestep_fraction" in kind.Config.model_fields:
+        options = {"timestep_fraction": 1.0, **options}
+    return kind(task, kind.Config(**options))
+
+
+def gradient_of(optimizer: Any) -> list[torch.Tensor]:
+    """The gradients of an optimizer's only step so far, which must not have been clipped: AdamW's
+    first moment is then a tenth of them."""
+    return [10 * optimizer.adamw.state[p]["exp_avg"] for p in optimizer.parameters]
+
+
+@pytest.fixture
+def tiny_policy(tiny_model: Path) -> Callable[..., LatentDiffusion]:
+    """Makes a tiny Stable Diffusion with LoRA matrices that are not zero, four steps."""
+
+    def make(**settings: Any) -> LatentDiffusion:
+        settings = {
+            "seed": 0,
+            "ledger": Ledger(),
+            "sampling_steps": STEPS,
+            "guidance_scale": 3.0,
+            "lora_rank": 2,
+            **settings,
+        }
+        policy = load_policy(str(tiny_model), **settings)
+        source = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in policy.parameters():
+                parameter.add_(0.05 * torch.randn(parameter.shape, generator=source))
+        return policy
+
+    return make
