@@ -1,0 +1,1 @@
+"""The embedded emoji model: its weights and the recipe they come out of."""
