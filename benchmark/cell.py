@@ -1,0 +1,236 @@
+"""One cell: trains a policy with a method on a reward, evaluates it, and leaves its folder.
+
+Runs in a process of its own, see ``benchmark.workers``. Whatever goes wrong ends as a status file
+with state ``failed``, its reason and traceback.
+"""
+
+from __future__ import annotations
+
+import io
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import methods
+import rewards
+from benchmark import encoders
+from benchmark.evaluation import Evaluation, Evaluator, evaluation_rounds
+from benchmark.jobs import CellJob
+from benchmark.progress import CellProgress
+from benchmark.scoring import CountedReward, counted_gradient
+from benchmark.suite import ModelSettings
+from diffusion.latent_diffusion import LatentDiffusion
+from diffusion.ledger import Ledger
+from diffusion.pipelines import load_policy
+from results import store
+from results.records import (
+    Counts,
+    EvaluationRecord,
+    RoundRecord,
+    StatusRecord,
+)
+from rewards.interface import to_uint8
+
+NOT_TRAINING = ("setup", "evaluation", "saving")
+"""Phases of the ledger that are not training."""
+
+Notify = Callable[[CellProgress], None]
+
+
+def run_cell(job: CellJob, notify: Notify) -> StatusRecord:
+    """Run the cell from start to end; the status it returns is also the last file it writes."""
+    started = time.perf_counter()
+    ledger = Ledger()
+    store.write_json(job.folder / "config.json", job.config)
+    store.write_json(job.folder / "environment.json", job.environment)
+    store.write_json(job.folder / "status.json", StatusRecord(state="running"))
+    reason, trace = "", ""
+    try:
+        _CellRun(job, ledger, notify).run()
+    except Exception as error:
+        trace = traceback.format_exc()
+        print(trace, file=sys.stderr, flush=True)
+        reason = _reason(error)
+    status = StatusRecord(
+        state="failed" if trace else "done",
+        reason=reason,
+        traceback=trace,
+        seconds=time.perf_counter() - started,
+        seconds_by_phase=dict(ledger.seconds),
+        peak_memory_bytes=peak_memory_bytes(),
+        counts=Counts(**ledger.counts()),
+    )
+    store.write_json(job.folder / "status.json", status)
+    return status
+
+
+def peak_memory_bytes() -> int:
+    """Most resident memory this process has had; Linux counts in KiB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _CellRun:
+    """The parts of a running cell."""
+
+    def __init__(self, job: CellJob, ledger: Ledger, notify: Notify) -> None:
+        self.job, self.ledger, self.notify = job, ledger, notify
+        config = job.config
+        notify(CellProgress(0.0, "loading"))
+        with ledger.phase("setup"):
+            self.policy = build_policy(job.model, config.seed, ledger)
+            scored_by = {name: rewards.load(name) for name in config.rewards}
+            self.reward = scored_by.get(config.reward)
+            self.evaluator = Evaluator(
+                policy=self.policy,
+                prompts=config.evaluation_prompts,
+                images_per_prompt=config.images_per_prompt,
+                seed=job.evaluation.seed,
+                batch_size=job.evaluation.batch_size,
+                rewards=scored_by,
+                encoders={
+                    name: encoders.load(name, self.policy.device)
+                    for name in job.evaluation.encoders
+                },
+            )
+            self.counted = CountedReward(self.reward, ledger)
+            self.method = self._build_method()
+
+    def _build_method(self) -> methods.Method:
+        config = self.job.config
+        kind = methods.get(config.method)
+        task = methods.Task(
+            policy=self.policy,
+            reward=self.counted,
+            reward_gradient=counted_gradient(self.reward, self.ledger),
+            prompts=tuple(config.train_prompts),
+            seed=config.seed,
+            images=config.budget_images,
+            evaluation_images=len(config.evaluation_prompts) * config.images_per_prompt,
+        )
+        return kind(task, kind.Config.model_validate(config.method_config))
+
+    def run(self) -> None:
+        """Train through the budget, evaluating on the way, and save what remains."""
+        rounds = self.method.rounds if self.method.trains else 0
+        evaluate_after = evaluation_rounds(rounds, self.job.config.evaluations)
+        evaluation = None
+        for index in range(1, rounds + 1):
+            self._train_round(index, rounds)
+            if index in evaluate_after:
+                evaluation = self._evaluate(index, rounds)
+        self._save(evaluation or self._evaluate(0, 0))
+
+    def _train_round(self, index: int, rounds: int) -> None:
+        metrics = self.method.step()
+        counts = Counts(**self.ledger.counts())
+        record = RoundRecord(
+            round=index,
+            images=counts.images,
+            counts=counts,
+            seconds=self._training_seconds(),
+            metrics=metrics,
+        )
+        store.append_jsonl(self.job.folder / "metrics.jsonl", record)
+        detail = f"round {index}/{rounds}, {counts.images} images"
+        self.notify(CellProgress(index / rounds, "training", detail, metrics.get("reward_mean")))
+
+    def _evaluate(self, index: int, rounds: int) -> Evaluation:
+        fraction = index / rounds if rounds else 0.0
+        candidates = self.method.candidates
+        detail = f"round {index}/{rounds}" if rounds else "untrained model"
+        if candidates > 1:
+            detail += f", best of {candidates}"
+        self.notify(CellProgress(fraction, "evaluating", detail))
+        if candidates > 1:
+            seed = self.job.config.seed
+            evaluation = self.evaluator.evaluate_best(candidates, self.counted, seed)
+        else:
+            evaluation = self.evaluator.evaluate()
+        counts = Counts(**self.ledger.counts())
+        record = EvaluationRecord(
+            round=index,
+            images=counts.images,
+            counts=counts,
+            training_seconds=sum(self._training_seconds().values()),
+            rewards=evaluation.rewards,
+            diversity=evaluation.diversity,
+            bad_images={"non_finite": 0, "constant": evaluation.constant},
+            sampling_images_per_second=evaluation.images_per_second,
+        )
+        store.append_jsonl(self.job.folder / "evaluations.jsonl", record)
+        reward = self._mean_reward(evaluation)
+        self.notify(CellProgress(fraction, "evaluated", detail, reward))
+        return evaluation
+
+    def _mean_reward(self, evaluation: Evaluation) -> float | None:
+        """Held-out mean of the reward trained on; ``None`` where there is none."""
+        if self.job.config.reward not in evaluation.rewards:
+            return None
+        values = evaluation.rewards[self.job.config.reward]
+        return sum(map(sum, values)) / sum(map(len, values))
+
+    def _training_seconds(self) -> dict[str, float]:
+        return {
+            phase: seconds
+            for phase, seconds in self.ledger.seconds.items()
+            if phase not in NOT_TRAINING
+        }
+
+    def _save(self, evaluation: Evaluation) -> None:
+        folder = self.job.folder
+        with self.ledger.phase("saving"):
+            for prompt, images in enumerate(evaluation.images):
+                for index, pixels in enumerate(to_uint8(images)):
+                    path = store.sample_path(folder, prompt, index)
+                    save_picture(path, pixels)
+            store.save_embeddings(folder / "embeddings.safetensors", evaluation.features)
+            if self.method.trains:
+                name = "lora" if self.job.model.trainable == "lora" else "unet"
+                save_folder(folder / name, self.policy.save_weights)
+
+
+def build_policy(model: ModelSettings, seed: int, ledger: Ledger) -> LatentDiffusion:
+    """The policy that a suite's model settings describe."""
+    device = model.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return load_policy(
+        model.name,
+        seed=seed,
+        ledger=ledger,
+        sampling_steps=model.sampling_steps,
+        guidance_scale=model.guidance_scale,
+        eta=model.eta,
+        trainable=model.trainable,
+        lora_rank=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        dtype=getattr(torch, model.dtype),
+        device=device,
+    )
+
+
+def save_folder(folder: Path, save: Callable[[Path], None]) -> None:
+    """Have ``save`` fill a folder that is there whole or not at all."""
+    part = folder.with_name(f".{folder.name}.part")
+    save(part)
+    part.replace(folder)
+
+
+def save_picture(path: Path, pixels: torch.Tensor) -> None:
+    """Write uint8 ``[3, H, W]`` as PNG, whole or not at all."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, format="png")
+    store.write_bytes(path, buffer.getvalue())
+
+
+def _reason(error: Exception) -> str:
+    """The error in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,170 @@
+"""The command line. Torch is imported by the commands that need it, after all cheap checks."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from benchmark.errors import EXIT_CODES, BenchmarkError
+
+# Typer carries its own copy of click in newer versions; this finds the class in either.
+_CommandLineError: Any = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException"
+)
+_EXIT_CODES = "Exit codes: " + "; ".join(f"{code} {what}" for code, what in EXIT_CODES.items())
+
+app = typer.Typer(
+    name="benchmark",
+    help="Compare alignment methods for text-to-image diffusion models.",
+    epilog=_EXIT_CODES + ".",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Kind(StrEnum):
+    """What ``list`` can list."""
+
+    METHODS = "methods"
+    REWARDS = "rewards"
+    SUITES = "suites"
+    MODELS = "models"
+
+
+SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Methods, commas between; base and best-of-n always run.")
+]
+Rewards = Annotated[str | None, typer.Option(help="Rewards, commas between.")]
+Seeds = Annotated[str | None, typer.Option(help="Seeds, such as 0-2 or 0,3,5.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any field of the suite, or METHOD.OPTION: ddpo.learning_rate=1e-4, "
+        "budget.images=64. The value is YAML. May be repeated.",
+    ),
+]
+RunFolder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the run: new, empty, or one to finish. By default the next free "
+        "runs/SUITE-NNN."
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Cells at a time; by default one for each core.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything and list the cells; run nothing.")
+]
+
+
+@app.command(epilog=_EXIT_CODES + ".")
+def run(
+    suite: SuiteName = "emoji",
+    methods: Methods = None,
+    rewards: Rewards = None,
+    seeds: Seeds = None,
+    set_: Changes = None,
+    out: RunFolder = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Run the cells of a suite that are not done yet, and write the report."""
+    from benchmark import overrides
+    from benchmark import suite as suites
+
+    changes = [overrides.parse(text) for text in set_ or []]
+    values, origins = suites.read(suite)
+    overrides.select(values, origins, methods, rewards, seeds)
+    overrides.apply(values, origins, changes)
+    if workers is not None:
+        values["workers"] = workers
+    checked = suites.check(values, origins)
+
+    from benchmark import resolution
+    from benchmark import run as runs
+
+    planned = runs.plan(resolution.resolve(checked, origins), out, _command())
+    if dry_run:
+        runs.print_plan(planned)
+    else:
+        runs.execute(planned)
+
+
+@app.command(epilog=_EXIT_CODES + ".")
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    out: Annotated[
+        Path | None, typer.Option(help="File to write; by default report.html in the run.")
+    ] = None,
+) -> None:
+    """Write the HTML report of a run, finished or not."""
+    from benchmark.report import write_report
+
+    print(write_report(run, out))
+
+
+@app.command("list")
+def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
+    """List what can be named: methods, rewards, suites or models."""
+    from benchmark import listing
+
+    listing.show(kind.value)
+
+
+@app.command("check-model")
+def check_model(
+    model: Annotated[str, typer.Option(help="Embedded model, folder or hub id.")] = "emoji",
+    images: Annotated[int, typer.Option(min=1, help="Pictures of each of the 45 animals.")] = 4,
+    steps: Annotated[int, typer.Option(min=1, help="Sampling steps.")] = 20,
+    guidance: Annotated[float, typer.Option(help="Guidance scale.")] = 3.0,
+    seed: Annotated[int, typer.Option(help="Seed of the pictures.")] = 0,
+    packages: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the emoji packages, to judge held-out real pictures too."),
+    ] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG to write: every picture.")] = None,
+) -> None:
+    """Measure whether the embedded model draws what is asked, and whether the scorer can tell."""
+    from benchmark import model_check
+
+    shares = model_check.check_model(model, images, steps, guidance, seed, packages, grid)
+    for name, share in shares.items():
+        print(f"{name}: {share}")
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit; expected failures are one line on stderr."""
+    command: Any = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="python -m benchmark", standalone_mode=False)
+    except BenchmarkError as error:
+        _fail(str(error), error.exit_code)
+    except _CommandLineError as error:
+        _fail(f"{error.format_message().replace('Value error, ', '')} (see --help)", 4)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _command() -> str:
+    """The command as typed, for the record of the run."""
+    return shlex.join(["python", "-m", "benchmark", *sys.argv[1:]])

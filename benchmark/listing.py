@@ -1,0 +1,80 @@
+"""``benchmark list``: what there is to name on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rich.table import Table
+
+from benchmark import models, suite, yaml_file
+from benchmark.terminal import print_table
+
+
+def list_methods() -> Table:
+    """Methods, what they need, and where they come from."""
+    from methods import registry
+
+    table = _table("method", "title", "needs", "arXiv")
+    for name, method in registry().items():
+        needs = [
+            text
+            for needed, text in (
+                (method.needs_reward_gradient, "reward gradient"),
+                (method.needs_stochastic_sampler, "eta > 0"),
+            )
+            if needed
+        ]
+        table.add_row(name, method.title, ", ".join(needs) or "-", method.paper or "-")
+    return table
+
+
+def list_rewards() -> Table:
+    """Rewards, whether they have a gradient, unit, range, and source."""
+    from rewards import registry
+
+    table = _table("reward", "gradient", "unit", "range", "source")
+    for name, reward in registry().items():
+        low, high = ("" if bound is None else f"{bound:.4g}" for bound in reward.range)
+        gradient = "yes" if reward.differentiable else "no"
+        table.add_row(name, gradient, reward.unit, f"[{low}, {high}]", reward.source)
+    return table
+
+
+def list_suites() -> Table:
+    """Suites that come with the program."""
+    table = _table("suite", "version", "description")
+    for name in suite.names():
+        values = yaml_file.read(suite.find(name))
+        table.add_row(name, str(values.get("version", 1)), values.get("description", ""))
+    return table
+
+
+def list_models() -> Table:
+    """Models that come with the program, and what else can be named."""
+    table = _table("model", "weights")
+    for name, folder in models.NAMED.items():
+        missing = models.missing_files(folder)
+        table.add_row(name, f"lacks {missing[0]}" if missing else str(folder))
+    table.add_row("FOLDER", "any folder in the layout of diffusers' StableDiffusionPipeline")
+    table.add_row("OWNER/NAME", "a Stable Diffusion model of the hub")
+    return table
+
+
+KINDS: dict[str, Callable[[], Table]] = {
+    "methods": list_methods,
+    "rewards": list_rewards,
+    "suites": list_suites,
+    "models": list_models,
+}
+
+
+def show(kind: str) -> None:
+    """Print the table of one kind."""
+    print_table(KINDS[kind]())
+
+
+def _table(*headings: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, no_wrap=index == 0, overflow="fold")
+    return table

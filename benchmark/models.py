@@ -1,0 +1,48 @@
+"""Models by name: the one that comes with the program, a folder, or an id of the hub."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import diffusion.emoji
+from benchmark.errors import UsageError, did_you_mean
+
+NAMED = {"emoji": Path(diffusion.emoji.__file__).parent / "weights"}
+"""Name to the Stable Diffusion folder that comes with the program."""
+NEEDED = (
+    "model_index.json",
+    "unet/config.json",
+    "vae/config.json",
+    "text_encoder/config.json",
+    "scheduler/scheduler_config.json",
+)
+WEIGHTED = ("unet", "vae", "text_encoder")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+def find_model(name: str) -> Path | None:
+    """Folder of a model, checked to hold what a Stable Diffusion folder holds.
+
+    ``None`` for an id of the hub, whose files are looked for when a cell loads it. Raises
+    ``UsageError`` for an unknown name and for a folder that lacks a file.
+    """
+    folder = NAMED.get(name, Path(name))
+    if name not in NAMED and not folder.is_dir():
+        if _HUB_ID.fullmatch(name):
+            return None
+        hint = did_you_mean(name, NAMED)
+        raise UsageError(f"model.name: unknown model {name!r}; {hint}; or a folder or a hub id")
+    for file in missing_files(folder):
+        raise UsageError(f"model {name!r} lacks a file: {folder / file}")
+    return folder
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Files that a Stable Diffusion folder needs and this one lacks."""
+    missing = [file for file in NEEDED if not (folder / file).is_file()]
+    return missing + [f"{part}/*.safetensors" for part in WEIGHTED if not _weights(folder / part)]
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))

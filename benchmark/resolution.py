@@ -1,0 +1,78 @@
+"""A suite's names looked up: methods with their options checked, rewards, weights.
+
+Looking methods and rewards up imports torch, so this happens after all that can be checked without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmark import matrix
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.matrix import Cell
+from benchmark.suite import Suite
+from benchmark.validation import KeyPath, Origins, validate
+from methods import Method, MethodConfig
+from methods import registry as method_registry
+from rewards import Reward
+from rewards import load as load_reward
+from rewards import registry as reward_registry
+
+
+@dataclass(frozen=True)
+class ResolvedSuite:
+    """A suite with all it names found, ready to run."""
+
+    suite: Suite
+    """Its ``methods`` hold every option of every method, the controls included."""
+    methods: dict[str, type[Method]]
+    configs: dict[str, MethodConfig]
+    rewards: dict[str, Reward]
+
+    def cells(self) -> list[Cell]:
+        """All cells, those that do not apply included."""
+        suite = self.suite
+        return matrix.cells(self.methods, self.rewards, suite.seeds, suite.model.eta)
+
+
+def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
+    """Find all that the suite names.
+
+    Raises ``UsageError`` for an unknown method, option or reward, or missing weights.
+    """
+    known = method_registry()
+    chosen = matrix.with_controls(suite.methods)
+    for name in chosen:
+        _check_known("method", name, known, origins, ("methods", name))
+    configs = {
+        name: validate(
+            known[name].Config, suite.methods.get(name, {}), origins, prefix=("methods", name)
+        )
+        for name in chosen
+    }
+    rewards = {name: _find_reward(name, origins) for name in suite.rewards}
+    options = {name: config.model_dump(mode="json") for name, config in configs.items()}
+    return ResolvedSuite(
+        suite=suite.model_copy(update={"methods": options}),
+        methods={name: known[name] for name in chosen},
+        configs=configs,
+        rewards=rewards,
+    )
+
+
+def _find_reward(name: str, origins: Origins) -> Reward:
+    _check_known("reward", name, reward_registry(), origins, ("rewards",))
+    try:
+        return load_reward(name)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"reward {name!r} cannot be loaded: {error}") from error
+
+
+def _check_known(
+    kind: str, name: str, known: Iterable[str], origins: Origins, path: KeyPath
+) -> None:
+    if name not in known:
+        raise UsageError(
+            f"{origins.of(path)}: unknown {kind} {name!r}; {did_you_mean(name, known)}"
+        )

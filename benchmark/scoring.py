@@ -1,0 +1,59 @@
+"""Rewards as methods see them: every image scored in training is counted.
+
+What methods receive is checked here once, since a reward of the wrong shape would broadcast into
+a loss that means nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion.ledger import Ledger
+from rewards import Reward
+
+RewardFunction = Callable[[Tensor, list[str]], Tensor]
+
+
+class CountedReward:
+    """A reward by its reference path; counts ``reward_calls`` in images."""
+
+    def __init__(self, reward: Reward | None, ledger: Ledger) -> None:
+        self.reward, self.ledger = reward, ledger
+
+    def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
+        """Rewards fp32 ``[n]``; raises ``ValueError`` where they are not finite."""
+        if self.reward is None:
+            raise ValueError("this cell trains on no reward")
+        self.ledger.add("reward_calls", len(images))
+        return _checked(self.reward(images, prompts), self.reward.name, len(images))
+
+
+def counted_gradient(reward: Reward | None, ledger: Ledger) -> RewardFunction | None:
+    """The reward with gradients to the images, counting ``reward_calls`` and
+    ``reward_gradient_calls`` in images; ``None`` if it has none."""
+    if reward is None or not reward.differentiable:
+        return None
+    differentiable = reward
+
+    def score(images: Tensor, prompts: list[str]) -> Tensor:
+        ledger.add("reward_calls", len(images))
+        ledger.add("reward_gradient_calls", len(images))
+        values = differentiable.differentiable_score(images, prompts)
+        return _checked(values, differentiable.name, len(images))
+
+    return score
+
+
+def _checked(values: Tensor, name: str, n: int) -> Tensor:
+    if values.shape != (n,) or values.dtype != torch.float32:
+        raise ValueError(
+            f"reward {name!r} gave {values.dtype} {list(values.shape)} for {n} images, "
+            f"not float32 [{n}]"
+        )
+    bad = int((~values.detach().isfinite()).sum())
+    if bad:
+        raise ValueError(f"reward {name!r} is not finite for {bad} of {n} images")
+    return values

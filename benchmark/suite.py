@@ -1,0 +1,194 @@
+"""A suite: everything that decides what a run does, read from YAML and checked.
+
+Suites that come with the program are named; any other is given by the path of its file. Options
+of the command line change the values before they are checked.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from benchmark import prompt_sets, yaml_file
+from benchmark.errors import UsageError, did_you_mean
+from benchmark.validation import Origins, validate
+
+FOLDER = Path(__file__).parent / "suites"
+
+
+class Settings(BaseModel):
+    """Base of all parts of a suite: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSettings(Settings):
+    """The model that is aligned, and its sampler."""
+
+    name: str = "emoji"
+    """``emoji``, the model that comes with the program, or a Stable Diffusion folder or hub id."""
+    sampling_steps: int = Field(default=10, ge=1, le=1000)
+    """Denoising steps of one image."""
+    guidance_scale: float = Field(default=3.0, ge=1.0, allow_inf_nan=False)
+    """Weight of the prompt in classifier-free guidance; 1 is no guidance."""
+    eta: float = Field(default=1.0, ge=0.0, le=1.0)
+    """Noise of the DDIM sampler: 0 none, 1 as in ancestral sampling."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the frozen weights and of the forward pass."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where cells compute; ``auto`` takes a GPU where there is one."""
+    trainable: Literal["lora", "full"] = "lora"
+    """What is trained: low-rank adapters of the attention layers, or the whole UNet."""
+    lora_rank: int = Field(default=8, ge=1)
+    """Rank of the adapters."""
+    lora_alpha: float = Field(default=8.0, gt=0.0, allow_inf_nan=False)
+    """Scale of the adapters; their output is multiplied by ``lora_alpha / lora_rank``."""
+
+
+class Prompts(Settings):
+    """Prompts of training and of evaluation: a list, the name of a prompt set, or a .txt file."""
+
+    train: tuple[str, ...] = Field(min_length=1)
+    """Prompts that methods sample while they train."""
+    evaluation: tuple[str, ...] = Field(min_length=1)
+    """Held-out prompts; none may ask for a subject and style that training asks for together."""
+
+    @field_validator("train", "evaluation", mode="before")
+    @classmethod
+    def _named_set(cls, value: Any) -> Any:
+        return prompt_sets.read(value) if isinstance(value, str) else value
+
+    @field_validator("train", "evaluation")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not prompt.strip() for prompt in value):
+            raise ValueError("a prompt is empty")
+        if twice := prompt_sets.duplicates(value):
+            raise ValueError(f"the prompt {twice[0]!r} occurs twice")
+        return value
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Prompts:
+        if overlap := prompt_sets.shared(self.train, self.evaluation):
+            raise ValueError(
+                f"train and evaluation overlap: {len(overlap)} evaluation prompts ask for a "
+                f"subject and style that training asks for, first {overlap[0]!r}"
+            )
+        return self
+
+
+class Budget(Settings):
+    """What each cell may spend in training."""
+
+    images: int = Field(default=256, ge=1)
+    """Training images, each sampled to the end."""
+
+
+class EvaluationSettings(Settings):
+    """How every cell is evaluated."""
+
+    images_per_prompt: int = Field(default=4, ge=2)
+    """Images of each evaluation prompt; at least 2, since diversity is a distance of pairs."""
+    times: int = Field(default=4, ge=1)
+    """Evaluations, evenly over training, the last one at its end."""
+    batch_size: int = Field(default=48, ge=1)
+    """Most images sampled at once; changes results by rounding only."""
+    seed: int = Field(default=0, ge=0)
+    """Decides the noise that evaluation images start from, the same for every cell."""
+    encoders: tuple[Literal["scorer", "efficientnet-lite0"], ...] = Field(
+        default=("scorer", "efficientnet-lite0"), min_length=1
+    )
+    """Networks in whose features diversity is measured."""
+
+
+class Suite(Settings):
+    """A benchmark: model, prompts, rewards, methods, seeds, budget and evaluation."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    """Names the run folder."""
+    version: int = Field(default=1, ge=1)
+    """To be raised whenever the suite changes what it measures."""
+    description: str = ""
+    """One line for ``list suites``."""
+    model: ModelSettings = ModelSettings()
+    prompts: Prompts
+    rewards: tuple[str, ...] = Field(min_length=1)
+    """Rewards: each is trained on, and every evaluation is scored by all."""
+    methods: dict[str, dict[str, Any]]
+    """Method to its options; ``base`` and ``best-of-n`` are always added."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Training seeds: a list, or text such as ``0-2`` or ``0,3,5``."""
+    budget: Budget = Budget()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    workers: int | None = Field(default=None, ge=1)
+    """Cells that run at a time; by default one for each core, at most one for each cell."""
+    threads: int | None = Field(default=None, ge=1)
+    """Threads of each cell; by default the cores divided by the workers."""
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _options(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            value = {name: {} for name in value}
+        if isinstance(value, dict):
+            return {name: {} if options is None else options for name, options in value.items()}
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seed_range(cls, value: Any) -> Any:
+        return parse_seeds(value) if isinstance(value, str | int) else value
+
+    @field_validator("seeds", "rewards")
+    @classmethod
+    def _unique(cls, value: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"an entry occurs twice: {', '.join(map(str, value))}")
+        if any(isinstance(entry, int) and entry < 0 for entry in value):
+            raise ValueError("seeds are not negative")
+        return value
+
+
+def parse_seeds(text: str | int) -> list[int]:
+    """Seeds of ``0-2``, ``0,3,5`` or ``0-2,7``; raises ``ValueError`` for anything else."""
+    seeds: list[int] = []
+    for part in str(text).split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise ValueError(f"seeds are numbers such as 0-2 or 0,3,5, not {str(text)!r}")
+        if dash and int(last) < int(first):
+            raise ValueError(f"the seed range {part.strip()!r} is empty")
+        seeds.extend(range(int(first), int(last or first) + 1))
+    return seeds
+
+
+def names() -> list[str]:
+    """Names of the suites that come with the program."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def find(name: str) -> Path:
+    """File of a suite given by name or path; raises ``UsageError`` naming the nearest."""
+    if name in names():
+        return FOLDER / f"{name}.yaml"
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if path.is_file():
+            return path
+        raise UsageError(f"--suite {name}: no such file")
+    hint = did_you_mean(name, names())
+    raise UsageError(f"--suite {name}: unknown suite {name!r}; {hint}; or the path of a .yaml file")
+
+
+def read(name: str) -> tuple[dict[str, Any], Origins]:
+    """Values of a suite's file before any check of their meaning, and where they stand."""
+    path = find(name)
+    values = yaml_file.read(path)
+    return values, Origins(path, yaml_file.key_lines(path))
+
+
+def check(values: dict[str, Any], origins: Origins) -> Suite:
+    """The suite that ``values`` describe; raises ``UsageError`` naming each wrong key."""
+    return validate(Suite, values, origins)

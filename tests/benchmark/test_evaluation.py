@@ -1,0 +1,146 @@
+"""Evaluation: fair between checkpoints, and without a trace in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import methods
+import rewards
+from benchmark import encoders
+from benchmark.evaluation import Diverged, Evaluator, evaluation_rounds
+from benchmark.scoring import CountedReward, counted_gradient
+from diffusion.latent_diffusion import LatentDiffusion
+from diffusion.ledger import Ledger
+from diffusion.pipelines import load_policy
+
+PROMPTS = ["a cat, fluent style", "a lion, noto style"]
+
+
+@pytest.fixture
+def policy(tiny_model: Path) -> LatentDiffusion:
+    return make_policy(tiny_model)
+
+
+def make_policy(tiny_model: Path) -> LatentDiffusion:
+    return load_policy(
+        str(tiny_model), seed=0, ledger=Ledger(), sampling_steps=3, guidance_scale=2.0
+    )
+
+
+def evaluator(policy: LatentDiffusion, seed: int = 0, batch_size: int = 8) -> Evaluator:
+    return Evaluator(
+        policy=policy,
+        prompts=PROMPTS,
+        images_per_prompt=2,
+        seed=seed,
+        batch_size=batch_size,
+        rewards={"colourfulness": rewards.load("colourfulness")},
+        encoders={"efficientnet-lite0": encoders.load("efficientnet-lite0", policy.device)},
+    )
+
+
+def trained(tiny_model: Path, evaluate: bool) -> LatentDiffusion:
+    """A policy after two rounds of DDPO, evaluated after each or never."""
+    policy = make_policy(tiny_model)
+    reward = CountedReward(rewards.load("colourfulness"), policy.ledger)
+    task = methods.Task(policy=policy, reward=reward, prompts=("a dog", "a fox"), seed=0, images=8)
+    kind = methods.get("ddpo")
+    options = {"prompts_per_round": 2, "images_per_prompt": 2}
+    method = kind(task, kind.Config.model_validate(options))
+    for _ in range(method.rounds):
+        method.step()
+        if evaluate:
+            evaluator(policy).evaluate()
+            evaluator(policy, seed=1).evaluate()
+    return policy
+
+
+def test_evaluation_does_not_disturb_training(tiny_model: Path) -> None:
+    with_it, without = trained(tiny_model, evaluate=True), trained(tiny_model, evaluate=False)
+    weights = without.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in with_it.state_dict().items())
+    assert with_it.ledger.counts() == without.ledger.counts()
+    assert with_it.ledger.seconds["evaluation"] > 0
+
+
+def test_the_global_generator_is_not_touched(policy: LatentDiffusion) -> None:
+    before = torch.get_rng_state()
+    evaluator(policy).evaluate()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_images_depend_on_the_seed_and_not_on_the_batch(policy: LatentDiffusion) -> None:
+    images = evaluator(policy).evaluate().images
+    assert images.shape == (2, 2, 3, 64, 64)
+    assert torch.equal(evaluator(policy).evaluate().images, images)
+    torch.testing.assert_close(
+        evaluator(policy, batch_size=3).evaluate().images, images, atol=1e-4, rtol=0
+    )
+    assert (evaluator(policy, seed=1).evaluate().images - images).abs().mean() > 1e-3
+
+
+def test_more_candidates_are_never_worse(policy: LatentDiffusion) -> None:
+    reward = CountedReward(rewards.load("colourfulness"), policy.ledger)
+    one = evaluator(policy).evaluate()
+    best = evaluator(policy).evaluate_best(3, reward, cell_seed=0)
+    other = evaluator(policy).evaluate_best(3, reward, cell_seed=1)
+    values = [torch.tensor(found.rewards["colourfulness"]) for found in (one, best, other)]
+    assert (values[1] >= values[0]).all()
+    assert (values[1] > values[0]).any()
+    assert not torch.equal(values[1], values[2])
+    assert policy.ledger.counts()["reward_calls"] == 2 * 3 * 4
+
+
+def test_diversity_is_within_the_prompt(policy: LatentDiffusion) -> None:
+    found = evaluator(policy).evaluate()
+    features = torch.nn.functional.normalize(found.features["efficientnet-lite0"], dim=2)
+    for prompt, distance in enumerate(found.diversity["efficientnet-lite0"]):
+        expected = 1 - float(features[prompt, 0] @ features[prompt, 1])
+        assert distance == pytest.approx(expected, abs=1e-5)
+
+
+def test_images_that_are_not_finite_are_told(policy: LatentDiffusion) -> None:
+    weights = policy.state_dict()
+    policy.load_state_dict({name: value * torch.nan for name, value in weights.items()})
+    with pytest.raises(Diverged, match="4 of 4 evaluation images are not finite"):
+        evaluator(policy).evaluate()
+
+
+@pytest.mark.parametrize(
+    ("rounds", "times", "expected"),
+    [(16, 4, [4, 8, 12, 16]), (3, 4, [1, 2, 3]), (5, 2, [3, 5]), (7, 1, [7]), (0, 4, [])],
+)
+def test_evaluations_are_even_and_end_with_training(
+    rounds: int, times: int, expected: list[int]
+) -> None:
+    assert evaluation_rounds(rounds, times) == expected
+
+
+def test_a_gradient_call_is_a_reward_call_too() -> None:
+    ledger = Ledger()
+    score = counted_gradient(rewards.load("colourfulness"), ledger)
+    assert score is not None
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    score(images, ["a"] * 3).sum().backward()
+    assert images.grad is not None
+    assert images.grad.abs().sum() > 0
+    assert ledger.counts()["reward_gradient_calls"] == 3
+    assert ledger.counts()["reward_calls"] == 3
+    assert counted_gradient(rewards.load("jpeg_compressibility"), ledger) is None
+
+
+class WrongShape(rewards.Reward):
+    """Gives one value for all images."""
+
+    name = "wrong"
+
+    def __call__(self, images: torch.Tensor, prompts: object) -> torch.Tensor:
+        return torch.zeros(1)
+
+
+def test_a_reward_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"reward 'wrong' gave torch.float32 \[1\] for 3 images"):
+        CountedReward(WrongShape(), Ledger())(torch.zeros(3, 3, 8, 8), ["a"] * 3)

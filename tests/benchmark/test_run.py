@@ -1,0 +1,246 @@
+"""Whole runs on a tiny real model: what they leave, what they cost, and what failure leaves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from results import store
+from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
+
+COLOUR, JPEG = "ddpo--colourfulness--s0", "ddpo--jpeg_compressibility--s0"
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A folder with a finished run of the tiny suite in ``runs/tiny-001``."""
+    folder = tmp_path_factory.mktemp("work")
+    suite = write_suite(folder, tiny_model)
+    done = run_command(folder, "run", "--suite", suite, "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert "report runs/tiny-001/report.html" in done.stdout
+    assert "\x1b" not in done.stdout
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(work: Path) -> store.Run:
+    return store.read_run(work / "runs" / "tiny-001")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def pid_of(cell: Path) -> int:
+    found = re.match(r"process (\d+)", (cell / "log.txt").read_text(encoding="utf-8"))
+    assert found
+    return int(found[1])
+
+
+def test_every_cell_is_done_and_complete(finished: store.Run) -> None:
+    assert list(finished.cells) == [
+        "base--none--s0",
+        "best-of-n--jpeg_compressibility--s0",
+        "best-of-n--colourfulness--s0",
+        JPEG,
+        COLOUR,
+    ]
+    for cell in finished.cells.values():
+        assert cell.status.state == "done"
+        assert cell.status.peak_memory_bytes > 50_000_000
+        assert cell.config is not None
+        assert cell.config.protocol == finished.record.protocol
+        assert cell.environment is not None
+        assert cell.environment.versions["torch"]
+        assert len(list((cell.folder / "samples").iterdir())) == 4
+        features = store.load_embeddings(cell.folder / "embeddings.safetensors")
+        assert features["efficientnet-lite0"].shape == (2, 2, 1280)
+    assert (finished.folder / "report.html").stat().st_size > 10_000
+    assert not list(finished.folder.rglob(".*"))
+
+
+def test_training_cost_is_counted_and_evaluation_is_not(finished: store.Run) -> None:
+    for cell_id in (JPEG, COLOUR):
+        cell = finished.cells[cell_id]
+        counts = cell.status.counts
+        # 2 rounds x 4 images x 3 steps x 2 branches of guidance, once to sample, once to train
+        assert (counts.images, counts.reward_calls, counts.vae_decode) == (8, 8, 8)
+        assert (counts.unet_forward, counts.unet_backward) == (96, 48)
+        assert [record.round for record in cell.rounds] == [1, 2]
+        assert [record.round for record in cell.evaluations] == [1, 2]
+        assert cell.status.seconds_by_phase["evaluation"] > 0
+        assert "evaluation" not in cell.rounds[-1].seconds
+    base = finished.cells["base--none--s0"]
+    assert not any(base.status.counts.model_dump().values())
+
+
+def test_best_of_n_pays_for_its_candidates_and_never_loses_to_base(finished: store.Run) -> None:
+    base = finished.cells["base--none--s0"].evaluations[-1]
+    for reward in ("jpeg_compressibility", "colourfulness"):
+        best = finished.cells[f"best-of-n--{reward}--s0"]
+        assert best.status.counts.reward_calls == best.status.counts.images == 8
+        kept = np.array(best.evaluations[-1].rewards[reward])
+        assert (kept >= np.array(base.rewards[reward])).all()
+
+
+def test_methods_start_from_the_same_noise(finished: store.Run) -> None:
+    def picture(cell_id: str) -> np.ndarray:
+        with Image.open(store.sample_path(finished.cells[cell_id].folder, 0, 0)) as image:
+            return np.asarray(image, dtype=float)
+
+    base = picture("base--none--s0")
+    with Image.open(store.sample_path(finished.cells["base--none--s0"].folder, 0, 1)) as image:
+        other_noise = np.asarray(image, dtype=float)
+    moved = np.abs(picture(COLOUR) - base).mean()
+    assert 0 < moved < np.abs(other_noise - base).mean() / 2
+
+
+def test_the_adapters_load_in_diffusers(finished: store.Run, tiny_model: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(tiny_model, safety_checker=None)
+    pipeline.load_lora_weights(finished.cells[COLOUR].folder / "lora")
+    assert any("lora_B" in name and p.any() for name, p in pipeline.unet.named_parameters())
+
+
+def test_a_finished_run_is_left_alone(work: Path, benchmark_command: Command) -> None:
+    run = work / "runs" / "tiny-001"
+    before = {path: path.stat().st_mtime_ns for path in (run / "cells").rglob("*")}
+    done = benchmark_command("run", "--suite", work / "tiny.yaml", "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert "0 of 5 cells to run" in done.stdout
+    assert {path: path.stat().st_mtime_ns for path in (run / "cells").rglob("*")} == before
+
+
+def test_other_settings_do_not_mix_with_a_run(work: Path) -> None:
+    run = work / "runs" / "tiny-001"
+    arguments = (
+        "run",
+        "--suite",
+        work / "tiny.yaml",
+        "--out",
+        run,
+        "--set",
+        "ddpo.ratio_clip=1e-3",
+    )
+    message = one_line_error(run_command(work, *arguments), 4)
+    assert "holds a run with other settings (methods.ddpo.ratio_clip)" in message
+
+
+def test_only_unfinished_cells_run_again(work: Path, tmp_path: Path) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(work / "runs" / "tiny-001", run)
+    (run / "cells" / "base--none--s0" / "status.json").unlink()
+    before = (run / "cells" / COLOUR / "status.json").stat().st_mtime_ns
+    done = run_command(tmp_path, "run", "--suite", work / "tiny.yaml", "--out", run)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 5 cells to run" in done.stdout
+    again = store.read_run(run).cells["base--none--s0"]
+    first = store.read_run(work / "runs" / "tiny-001").cells["base--none--s0"]
+    assert again.status.state == "done"
+    assert again.evaluations[-1].rewards == first.evaluations[-1].rewards
+    assert (run / "cells" / COLOUR / "status.json").stat().st_mtime_ns == before
+
+
+def test_report_goes_where_it_is_asked_to(
+    work: Path, tmp_path: Path, benchmark_command: Command
+) -> None:
+    page = tmp_path / "page.html"
+    done = benchmark_command("report", work / "runs" / "tiny-001", "--out", page)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(page)
+    assert "<html" in page.read_text(encoding="utf-8")
+
+
+def test_a_failing_cell_leaves_the_others_done(tmp_path: Path, tiny_model: Path) -> None:
+    suite = write_suite(tmp_path, tiny_model)
+    arguments = ("--rewards", "colourfulness", "--set", "ddpo.learning_rate=1e30")
+    done = run_command(tmp_path, "run", "--suite", suite, *arguments)
+    assert f"1 of 3 cells failed: {COLOUR}" in one_line_error(done, 2)
+    cells = store.read_run(tmp_path / "runs" / "tiny-001").cells
+    assert {name: cell.status.state for name, cell in cells.items()} == {
+        "base--none--s0": "done",
+        "best-of-n--colourfulness--s0": "done",
+        COLOUR: "failed",
+    }
+    assert re.search("finite|NaN", cells[COLOUR].status.reason)
+    assert "Traceback" in cells[COLOUR].status.traceback
+    assert (tmp_path / "runs" / "tiny-001" / "report.html").exists()
+
+
+def test_the_embedded_model_runs(tmp_path: Path) -> None:
+    settings = ["budget.images=8", "evaluation.images_per_prompt=2", "evaluation.times=1"]
+    settings += ["model.sampling_steps=2", "prompts.evaluation=[a lion]"]
+    settings += ["ddpo={prompts_per_round: 2, images_per_prompt: 2}"]
+    changes = [argument for setting in settings for argument in ("--set", setting)]
+    arguments = ("--methods", "ddpo", "--rewards", "colourfulness", "--seeds", "0", *changes)
+    done = run_command(tmp_path, "run", "--suite", "emoji-quick", *arguments)
+    assert done.returncode == 0, done.stderr
+    run = store.read_run(tmp_path / "runs" / "emoji-quick-001")
+    assert [cell.status.state for cell in run.cells.values()] == ["done"] * 3
+    assert set(run.cells[COLOUR].evaluations[-1].diversity) == {"scorer", "efficientnet-lite0"}
+
+
+def start_run(folder: Path, tiny_model: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A run in its own process, at the moment when its last cell has trained for one round."""
+    suite = write_suite(folder, tiny_model)
+    settings = ["--rewards", "colourfulness", "--set", "budget.images=160", "--workers", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmark", "run", "--suite", str(suite), *settings],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = folder / "runs" / "tiny-001"
+    wait_for(lambda: (run / "cells" / COLOUR / "metrics.jsonl").exists())
+    return process, run
+
+
+def test_a_killed_process_is_a_failed_cell(tmp_path: Path, tiny_model: Path) -> None:
+    process, run = start_run(tmp_path, tiny_model)
+    os.kill(pid_of(run / "cells" / COLOUR), signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    cells = store.read_run(run).cells
+    assert cells[COLOUR].status.state == "failed"
+    assert "SIGKILL" in cells[COLOUR].status.reason
+    assert cells["base--none--s0"].status.state == "done"
+    assert cells["best-of-n--colourfulness--s0"].status.state == "done"
+
+
+def test_an_interrupted_run_ends_its_processes(tmp_path: Path, tiny_model: Path) -> None:
+    process, run = start_run(tmp_path, tiny_model)
+    child = pid_of(run / "cells" / COLOUR)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("error: interrupted")
+    assert "--out runs/tiny-001 finishes the rest" in errors
+    assert len(errors.strip().splitlines()) == 1
+    wait_for(lambda: not alive(child), seconds=20)
+    assert store.read_run(run).cells[COLOUR].status.reason == "interrupted"
