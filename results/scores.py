@@ -28,8 +28,8 @@ Kind = Literal["reward", "diversity"]
 
 
 def reward_calls(counts: Counts) -> int:
-    """Images that the reward has judged, with or without a gradient."""
-    return counts.reward_calls + counts.reward_gradient_calls
+    """Images that the reward has judged; a call with a gradient is one of them."""
+    return counts.reward_calls
 
 
 def tasks(run: Run) -> list[str]:

@@ -215,7 +215,7 @@ def work(method: str, share: float) -> records.Counts:
         unet_forward=images * 30,
         unet_backward=images * 10 if method in GAIN else 0,
         vae_decode=calls,
-        reward_calls=0 if gradient else calls,
+        reward_calls=calls,
         reward_gradient_calls=calls if gradient else 0,
         images=images,
         optimizer_steps=round(share * 8),
