@@ -56,7 +56,7 @@ class Recipe:
     vae_batch: int = 32
     scorer: Schedule = field(default_factory=lambda: Schedule(1600, 1e-3, weight_decay=0.05))
     scorer_batch: int = 128
-    unet: Schedule = field(default_factory=lambda: Schedule(2800, 8e-4, warmup=200))
+    unet: Schedule = field(default_factory=lambda: Schedule(3400, 8e-4, warmup=200))
     unet_batch: int = 64
 
 
