@@ -86,7 +86,7 @@ class DagKlConfig(MethodConfig):
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0
     reduction: interface.Reduction = "mean"
     guidance_in_training: interface.GuidanceInTraining = True
-    beta: flow_options.Beta = 20.0
+    beta: flow_options.Beta = 100.0
     beta_unit: flow_options.BetaUnit = "mean"
     beta_anneal: flow_options.BetaAnneal = "linear"
     beta_anneal_share: flow_options.BetaAnnealShare = 0.5

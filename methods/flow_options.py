@@ -11,8 +11,8 @@ Beta = Annotated[
     Field(
         gt=0,
         description="Inverse temperature: log R = beta r, in the unit of 'beta_unit'. Released "
-        "100 (on the mean over dimensions) for ImageReward, whose spread is about 1. 20, found "
-        "for short runs; keep beta times the reward's standard deviation alike across rewards.",
+        "100 (on the mean over dimensions) for ImageReward, whose spread is about 1; 100, since at "
+        "20 a short run drifts. Keep beta times the reward's deviation alike across rewards.",
     ),
 ]
 BetaUnit = Annotated[
