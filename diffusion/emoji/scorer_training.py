@@ -98,10 +98,11 @@ def train_scorer(
     seed: int,
 ) -> nn.ModuleDict:
     """Train encoder and style head on pictures drawn in proportion to ``weights``."""
-    torch.manual_seed(seed)  # initial weights only
     config = model_config(len(tokenizer))
-    model = open_clip.CLIP(**config).to(memory_format=torch.channels_last)
-    style_head = nn.Linear(config["embed_dim"], 3)
+    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
+        torch.manual_seed(seed)
+        model = open_clip.CLIP(**config).to(memory_format=torch.channels_last)
+        style_head = nn.Linear(config["embed_dim"], 3)
     modules = nn.ModuleDict({"clip": model, "style_head": style_head})
     subjects = {p.subject: index for index, p in enumerate(composites.pictures)}
 

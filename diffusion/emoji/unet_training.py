@@ -102,9 +102,11 @@ def train_unet(
     seed: int,
 ) -> nn.ModuleDict:
     """Noise-prediction training; pictures drawn in proportion to ``weights``."""
-    torch.manual_seed(seed)  # initial weights only
-    unet = build_unet().to(memory_format=torch.channels_last)
-    modules = nn.ModuleDict({"unet": unet, "text_encoder": build_text_encoder(len(tokenizer))})
+    with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
+        torch.manual_seed(seed)
+        unet = build_unet().to(memory_format=torch.channels_last)
+        text_encoder = build_text_encoder(len(tokenizer))
+    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
     alphas_cumprod = DDIMScheduler(**SCHEDULER).alphas_cumprod
 
     def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
