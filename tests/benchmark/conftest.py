@@ -54,7 +54,9 @@ def write_suite(folder: Path, model: Path) -> Path:
             "evaluation": ["a cat, fluent style", "a lion, noto style, on a red background"],
         },
         "rewards": ["jpeg_compressibility", "colourfulness"],
-        "methods": {"ddpo": {"prompts_per_round": 2, "images_per_prompt": 2}},
+        "methods": {
+            "ddpo": {"prompts_per_round": 2, "images_per_prompt": 2, "timestep_fraction": 1.0}
+        },
         "seeds": [0],
         "budget": {"images": 8},
         "evaluation": {
