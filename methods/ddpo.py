@@ -59,7 +59,7 @@ class DdpoConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    learning_rate: interface.LearningRate = 1e-2
+    learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
