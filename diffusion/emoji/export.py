@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import torch
@@ -36,4 +37,12 @@ def export_pipeline(
         for parameter in module.parameters():
             parameter.data = parameter.data.contiguous()
     pipeline.save_pretrained(folder, safe_serialization=True)
+    _forget_origin(folder / "vae" / "config.json")
     save_tokenizer(tokenizer, folder / "tokenizer")
+
+
+def _forget_origin(config: Path) -> None:
+    """diffusers writes down the folder a part was loaded from, which is nobody's business here."""
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2) + "\n")
