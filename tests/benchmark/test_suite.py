@@ -50,14 +50,14 @@ def test_suites_of_the_package(name: str) -> None:
 
 
 def test_prompts_of_the_default_suite() -> None:
-    train, evaluation = prompt_sets.read("animals-train"), prompt_sets.read("animals-held-out")
-    assert {subject(prompt) for prompt in [*train, *evaluation]} == set(COMMON_ANIMALS)
-    trained = {subject(prompt) for prompt in train}
-    new = [prompt for prompt in evaluation if subject(prompt) not in trained]
-    assert len(evaluation) == 12
-    assert len(new) == 6
-    assert not prompt_sets.shared(train, evaluation)
-    assert set(prompt_sets.read("animals-held-out-few")) < set(evaluation)
+    names = ["animals-train", "animals-validation", "animals-held-out"]
+    train, validation, held_out = sets = [prompt_sets.read(name) for name in names]
+    animals = [{subject(prompt) for prompt in prompts} for prompts in sets]
+    assert set.union(*animals) == {*COMMON_ANIMALS, "owl"}
+    assert sum(map(len, animals)) == len(set.union(*animals))
+    assert [len(validation), len(held_out), len(train)] == [12, 12, 68]
+    assert not any("style" in prompt for prompts in sets for prompt in prompts)
+    assert set(prompt_sets.read("animals-held-out-few")) < set(held_out)
 
 
 def test_e_notation_without_a_dot_is_a_number(file: Path) -> None:
