@@ -111,8 +111,7 @@ def execute(plan: Plan) -> None:
 def _run_cells(plan: Plan, cells: Sequence[Cell]) -> None:
     suite = plan.resolved.suite
     count = suite.workers or _default_workers(suite.model.device, len(cells))
-    threads = suite.threads or max(1, environment.cores() // count)
-    surroundings = environment.describe(plan.record.command, threads)
+    surroundings = environment.describe(plan.record.command, suite.threads)
     jobs = [
         CellJob(
             config=cell_config(plan, cell),
@@ -125,7 +124,7 @@ def _run_cells(plan: Plan, cells: Sequence[Cell]) -> None:
     ]
     with display({cell.id: expected_work(plan, cell) for cell in cells}) as shown:
         try:
-            workers.run_all(jobs, count, threads, shown.show)
+            workers.run_all(jobs, count, suite.threads, shown.show)
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None

@@ -124,8 +124,9 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     workers: int | None = Field(default=None, ge=1)
     """Cells that run at a time; by default one for each core, at most one for each cell."""
-    threads: int | None = Field(default=None, ge=1)
-    """Threads of each cell; by default the cores divided by the workers."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
+    workers and the cells still to run: sums split among threads round differently."""
 
     @field_validator("methods", mode="before")
     @classmethod
