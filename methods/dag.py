@@ -55,9 +55,9 @@ class DagConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    step_weight: interface.StepWeight = "uniform"
-    learning_rate: interface.LearningRate = 3e-3
-    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
+    step_weight: interface.StepWeight = "balanced"
+    learning_rate: interface.LearningRate = 1.5e-3
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0

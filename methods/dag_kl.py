@@ -15,10 +15,12 @@ gradient with the reward g = -delta a transition. Three losses are added,
 sg stopping the gradient and rho being the ratio to the policy that sampled. In expectation the
 policy moves as in DAG-DB; A is free of the scale of beta.
 
-Follows apple/ml-diffusion-alignment-gflownet with its KL coefficient on: the baseline is taken
-within a micro-batch of 8, whose transitions have different prompts and timesteps; ratio clip 1e-4
-on the mean over dimensions. The value of kappa is not released; 1 here. Differs as DAG-DB does
-(``methods/dag.py``); ``baseline_group: timestep`` makes micro-batches of a single timestep.
+Follows apple/ml-diffusion-alignment-gflownet with its KL coefficient on; the value of kappa is
+not released, 1 here. Differs as DAG-DB does (``methods/dag.py``), and: the baseline is taken
+within micro-batches of a single timestep, since g has another mean at each (released:
+micro-batches of 8 of mixed prompts and timesteps, ``baseline_group: micro_batch``); the ratio clip
+is 3e-3 on the mean over dimensions, for a latent of 512 about the window on the joint log ratio
+that the released 1e-4 is for Stable Diffusion.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ BaselineGroup = Annotated[
     Literal["micro_batch", "timestep"],
     Field(
         description="Transitions the baseline is taken over: those of a micro-batch, whose "
-        "timesteps differ, as released, or micro-batches of a single timestep.",
+        "timesteps differ, as released, or micro-batches of a single timestep. 'timestep': the "
+        "residual has another mean at each, which a mixed baseline leaves in.",
     ),
 ]
 Kappa = Annotated[
@@ -79,9 +82,9 @@ class DagKlConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    step_weight: interface.StepWeight = "uniform"
-    learning_rate: interface.LearningRate = 3e-3
-    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
+    step_weight: interface.StepWeight = "balanced"
+    learning_rate: interface.LearningRate = 6e-3
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0
@@ -98,9 +101,9 @@ class DagKlConfig(MethodConfig):
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     kappa: Kappa = 1.0
-    baseline_group: BaselineGroup = "micro_batch"
+    baseline_group: BaselineGroup = "timestep"
     advantage_clip: advantages.Clip = 5.0
-    ratio_clip: ddpo.RatioClip = 1e-4
+    ratio_clip: ddpo.RatioClip = 3e-3
 
 
 @register
@@ -111,7 +114,10 @@ class DagKl(Method):
     title = "DAG-KL"
     paper = "2406.00633"
     Config = DagKlConfig
-    RELEASED = flow_options.RELEASED
+    RELEASED = {
+        name: {**settings, "baseline_group": "micro_batch", "ratio_clip": 1e-4}
+        for name, settings in flow_options.RELEASED.items()
+    }
     needs_stochastic_sampler = True
 
     def __init__(self, task: Task, config: DagKlConfig) -> None:

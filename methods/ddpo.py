@@ -59,8 +59,8 @@ class DdpoConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    step_weight: interface.StepWeight = "uniform"
-    learning_rate: interface.LearningRate = 3e-3
+    step_weight: interface.StepWeight = "balanced"
+    learning_rate: interface.LearningRate = 6e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
@@ -81,6 +81,7 @@ ROUND = {
     "images_per_prompt": 1,
     "prompt_draw": "independent",
     "timestep_fraction": 1.0,
+    "step_weight": "uniform",
     "learning_rate": 3e-4,
     "ratio_clip": 1e-4,
     "advantage": "per_prompt_tracker",

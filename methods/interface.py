@@ -79,9 +79,9 @@ StepWeight = Annotated[
     Literal["uniform", "balanced"],
     Field(
         description="Weight of a transition in the loss: 1, as released, or in inverse proportion "
-        "to the size of its score (diffusion.kernel.score_scale), mean 1. With few sampling steps "
-        "one late step, which hardly changes the image, makes up nine tenths of the variance of a "
-        "uniform policy gradient; balanced, every step has the same share.",
+        "to the size of its score (diffusion.kernel.score_scale), mean 1. 'balanced', since with "
+        "few sampling steps one late step, which hardly changes the image, makes up nine tenths "
+        "of the variance of a uniform policy gradient.",
     ),
 ]
 LearningRate = Annotated[

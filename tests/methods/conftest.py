@@ -46,10 +46,11 @@ def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) ->
 
 
 def make_method(name: str, task: Task, **options: Any) -> Method:
-    """A method with options beside its defaults, on all transitions unless told otherwise."""
+    """A method with options beside its defaults; on all transitions, weighted alike as in the
+    formulas, unless told otherwise."""
     kind = methods.get(name)
-    if "timestep_fraction" in kind.Config.model_fields:
-        options = {"timestep_fraction": 1.0, **options}
+    plain = {"timestep_fraction": 1.0, "step_weight": "uniform"}
+    options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
     return kind(task, kind.Config(**options))
 
 
