@@ -25,9 +25,10 @@ round is 1, not 0; prompts of a round are distinct and each has several images.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
@@ -71,8 +72,14 @@ class DagConfig(MethodConfig):
     reward_unit: flow_options.RewardUnit = "raw"
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
+    centre_states: flow_options.CentreStates = True
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
+
+    @model_validator(mode="after")
+    def _centre_has_rewards(self) -> Self:
+        flow_options.check_centre(self)
+        return self
 
 
 @register

@@ -25,10 +25,10 @@ that the released 1e-4 is for Stable Diffusion.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
@@ -98,12 +98,18 @@ class DagKlConfig(MethodConfig):
     reward_unit: flow_options.RewardUnit = "raw"
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
+    centre_states: flow_options.CentreStates = False
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     kappa: Kappa = 1.0
     baseline_group: BaselineGroup = "timestep"
     advantage_clip: advantages.Clip = 5.0
     ratio_clip: ddpo.RatioClip = 3e-3
+
+    @model_validator(mode="after")
+    def _centre_has_rewards(self) -> Self:
+        flow_options.check_centre(self)
+        return self
 
 
 @register

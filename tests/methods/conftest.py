@@ -49,7 +49,7 @@ def make_method(name: str, task: Task, **options: Any) -> Method:
     """A method with options beside its defaults; on all transitions, weighted alike as in the
     formulas, unless told otherwise."""
     kind = methods.get(name)
-    plain = {"timestep_fraction": 1.0, "step_weight": "uniform"}
+    plain = {"timestep_fraction": 1.0, "step_weight": "uniform", "centre_states": False}
     options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
     return kind(task, kind.Config(**options))
 
