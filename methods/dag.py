@@ -55,6 +55,7 @@ class DagConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    step_weight: interface.StepWeight = "uniform"
     learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-3
     weight_decay: interface.WeightDecay = 1e-4
@@ -88,6 +89,7 @@ class Dag(Method):
     def __init__(self, task: Task, config: DagConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -146,7 +148,7 @@ class Dag(Method):
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``delta^2`` and the regulariser of each transition, ``[n]``."""
+        """``delta^2``, by its step's weight, and the regulariser of each transition, ``[n]``."""
         c, t = self.config, transitions
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
@@ -155,7 +157,8 @@ class Dag(Method):
         log_noising = log_density(t.latents, backward, c.reduction)
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
-        return delta.square(), forward_looking.output_distance(noise, t.noise_prediction)
+        balance = self.step_weights[t.step] * delta.square()
+        return balance, forward_looking.output_distance(noise, t.noise_prediction)
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

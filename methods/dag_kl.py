@@ -79,6 +79,7 @@ class DagKlConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    step_weight: interface.StepWeight = "uniform"
     learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-3
     weight_decay: interface.WeightDecay = 1e-4
@@ -116,6 +117,7 @@ class DagKl(Method):
     def __init__(self, task: Task, config: DagKlConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -175,7 +177,8 @@ class DagKl(Method):
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> dict[str, torch.Tensor]:
-        """The three losses of each transition, unweighted, ``[n]`` each."""
+        """The three losses of each transition, ``[n]`` each: those of flow and policy by their
+        step's weight, none by its own."""
         c, t = self.config, transitions
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
@@ -185,11 +188,11 @@ class DagKl(Method):
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy.detach(), log_noising)
         advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip)
+        surrogate = ddpo.clipped_surrogate(log_policy, t.log_density, advantage, c.ratio_clip)
+        weight = self.step_weights[t.step]
         return {
-            "flow_loss": delta.square(),
-            "policy_loss": ddpo.clipped_surrogate(
-                log_policy, t.log_density, advantage, c.ratio_clip
-            ),
+            "flow_loss": weight * delta.square(),
+            "policy_loss": weight * surrogate,
             "regulariser": forward_looking.output_distance(noise, t.noise_prediction),
         }
 

@@ -59,6 +59,7 @@ class DdpoConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    step_weight: interface.StepWeight = "uniform"
     learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
@@ -123,6 +124,7 @@ class Ddpo(Method):
     def __init__(self, task: Task, config: DdpoConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -183,7 +185,7 @@ class Ddpo(Method):
                 advantage[transitions.trajectory],
                 c.ratio_clip,
             )
-            loss = losses.sum() / order.transitions
+            loss = (self.step_weights[transitions.step] * losses).sum() / order.transitions
             loss.backward()
             total += float(loss.detach())
             moved = (log_density.detach() - transitions.log_density).abs()

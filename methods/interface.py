@@ -75,6 +75,15 @@ TimestepFraction = Annotated[
         "Released 1; 0.5, which lets a small budget sample more rounds.",
     ),
 ]
+StepWeight = Annotated[
+    Literal["uniform", "balanced"],
+    Field(
+        description="Weight of a transition in the loss: 1, as released, or in inverse proportion "
+        "to the size of its score (diffusion.kernel.score_scale), mean 1. With few sampling steps "
+        "one late step, which hardly changes the image, makes up nine tenths of the variance of a "
+        "uniform policy gradient; balanced, every step has the same share.",
+    ),
+]
 LearningRate = Annotated[
     float,
     Field(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusion.kernel import Reduction, Schedule, log_density, transition
+from diffusion.kernel import Reduction, Schedule, log_density, score_scale, transition
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import Trajectories
 
@@ -105,6 +105,16 @@ def gather(
         log_density=trajectories.log_densities[k, i],
         noise_prediction=noise,
     )
+
+
+def step_weights(policy: Policy, kind: str) -> torch.Tensor:
+    """Weight of each step's transitions in the loss, fp32 ``[T]`` with mean 1; see
+    ``interface.StepWeight``."""
+    steps = torch.arange(policy.schedule.steps)
+    if kind == "uniform":
+        return torch.ones(len(steps), device=policy.device)
+    inverse = 1 / score_scale(policy.schedule, steps, policy.eta)
+    return (inverse / inverse.mean()).float().to(policy.device)
 
 
 def implied_noise(
