@@ -151,6 +151,9 @@ class Method:
     needs_stochastic_sampler: ClassVar[bool] = False
     """Whether the sampler must have eta > 0, so that transitions have a density."""
     trains: ClassVar[bool] = True
+    micro_batch_invariant: ClassVar[bool] = True
+    """Whether an option ``micro_batch_size``, if there is one, only gathers the gradient in other
+    parts; False where the micro-batch is part of the estimator."""
     candidates: int = 1
     """Images drawn for each evaluation image, of which the one of highest reward is kept."""
 
