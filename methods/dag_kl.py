@@ -30,7 +30,16 @@ from pydantic import Field
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
-from methods import advantages, ddpo, flow_options, forward_looking, interface, replay, sampling
+from methods import (
+    advantages,
+    ddpo,
+    flow_options,
+    forward_looking,
+    interface,
+    processes,
+    replay,
+    sampling,
+)
 from methods.dag import detailed_balance_residual
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
@@ -178,10 +187,11 @@ class DagKl(Method):
                 totals[name] += float(part.detach()) / order.transitions
             largest = max(largest, float(losses["log_ratio"].abs().max()))
         self.policy.ledger.add("optimizer_steps", 1)
+        totals = {name: processes.total(value) for name, value in totals.items()}
         return {
             "loss": sum(weights[name] * total for name, total in totals.items()),
             **totals,
-            "log_ratio": largest,
+            "log_ratio": processes.largest(largest),
             "gradient_norm": self.optimizer.step(),
             "flow_gradient_norm": self.flow.optimizer.step(),
         }
