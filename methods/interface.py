@@ -173,7 +173,11 @@ class Method:
         return 0
 
     def step(self) -> dict[str, float]:
-        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first."""
+        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first.
+
+        A method with an importance ratio reports the largest |log ratio| of the round's first
+        update as ``log_ratio_first``: 0 up to rounding, since that update is on-policy.
+        """
         raise RuntimeError(f"{self.name} does not train")
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -27,7 +28,8 @@ def check(subject: str) -> None:
 
     Raises ``UsageError`` if there is nothing to check, ``DoesNotConform`` if a check failed.
     """
-    kind = from_file(subject) if _is_file(subject) else from_name(subject)
+    file = re.fullmatch(r"(.+\.py)(?::(.*))?", subject)
+    kind = from_file(Path(file[1]), file[2] or "") if file else from_name(subject)
     outcomes = (
         run(METHOD_CHECKS, Trial(kind)) if issubclass(kind, Method) else run_reward(subject, kind)
     )
@@ -64,10 +66,9 @@ def from_name(name: str) -> Kind:
     return known[name]
 
 
-def from_file(subject: str) -> Kind:
-    """The class in ``file.py:Class``, or the file's only one; raises ``UsageError``."""
-    path, _, name = subject.partition(".py")
-    file, name = Path(f"{path}.py"), name.removeprefix(":")
+def from_file(file: Path, name: str) -> Kind:
+    """The class of that name in a file, or its only one if there is no name; raises
+    ``UsageError``."""
     if not file.is_file():
         raise UsageError(f"{file}: no such file")
     module = _imported(file)
@@ -91,10 +92,6 @@ def from_file(subject: str) -> Kind:
     raise UsageError(f"{file}: unknown class {name!r}; {did_you_mean(name, own)}")
 
 
-def _is_file(subject: str) -> bool:
-    return subject.endswith(".py") or ".py:" in subject
-
-
 def _imported(file: Path) -> ModuleType:
     """The file as a module; what goes wrong in it is told in one line."""
     # The file of a registered method or reward: importing it again would register it twice.
@@ -110,6 +107,7 @@ def _imported(file: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise UsageError(f"{file} cannot be imported: {_told(error)}") from error
     return module
 

@@ -99,6 +99,7 @@ def test_the_guides_examples_pass(tmp_path: Path, page: str, heading: str, name:
         (REWARD, "mine.py:Needy", "cannot be made without arguments: TypeError"),
         (REWARD, "mine.py:Reward", "Reward is not a Method or Reward class defined in it"),
         ("", "dagg", "unknown method or reward 'dagg'; did you mean 'dag'?"),
+        ("x = 1", "./mine.py:", "it defines no Method and no Reward class"),
         ("", "mine.txt", "unknown method or reward 'mine.txt'"),
     ],
 )
@@ -119,7 +120,9 @@ def test_a_method_that_cannot_even_start_is_told_line_by_line(
     )
     done = benchmark_command("check", "empty.py:Empty")
     assert "checks failed" in one_line_error(done, 5)
-    assert "'Config' is not a MethodConfig" in done.stdout
+    assert done.stdout.startswith(
+        "FAILED: it declares what it is and documents its options: 'name'"
+    )
     assert "Traceback" not in done.stdout
 
 
