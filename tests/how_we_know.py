@@ -99,6 +99,7 @@ class Evidence:
         stands for something else already."""
         for text in (row.name, row.formula):
             assert text.strip() == text and text and not set(text) & set("\n`\\"), repr(text)
+        assert float(f"{row.tolerance:g}") == row.tolerance, "a tolerance has six digits at most"
         assert math.isfinite(row.figure) and 0 <= row.figure <= row.tolerance, (
             f"{row.name}: {row.figure:.3g} is not within {row.tolerance:g} ({row.formula})"
         )

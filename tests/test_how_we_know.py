@@ -68,6 +68,11 @@ def test_a_figure_above_its_tolerance_fails(figure: float) -> None:
         Evidence().add(dataclasses.replace(ROW, figure=figure))
 
 
+def test_a_tolerance_is_one_that_the_page_can_state() -> None:
+    with pytest.raises(AssertionError, match="six digits"):
+        Evidence().add(dataclasses.replace(ROW, tolerance=1 / 3))
+
+
 @pytest.mark.parametrize("change", [{"tolerance": 1e-5}, {"formula": "x"}, {"test": "tests/y::z"}])
 def test_a_name_stands_for_one_check(change: dict[str, Any]) -> None:
     evidence = Evidence()
