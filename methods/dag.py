@@ -32,7 +32,7 @@ from pydantic import model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
-from methods import flow_options, forward_looking, interface, replay, sampling
+from methods import flow_options, forward_looking, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -144,6 +144,8 @@ class Dag(Method):
             balance_total += float(balance.detach().sum()) / order.transitions
             regulariser_total += float(regulariser.detach().sum()) / order.transitions
         self.policy.ledger.add("optimizer_steps", 1)
+        balance_total = processes.total(balance_total)
+        regulariser_total = processes.total(regulariser_total)
         return {
             "loss": balance_total + c.regulariser_weight * regulariser_total,
             "balance_loss": balance_total,

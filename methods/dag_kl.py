@@ -32,7 +32,16 @@ from pydantic import Field, model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
-from methods import advantages, ddpo, flow_options, forward_looking, interface, replay, sampling
+from methods import (
+    advantages,
+    ddpo,
+    flow_options,
+    forward_looking,
+    interface,
+    processes,
+    replay,
+    sampling,
+)
 from methods.dag import detailed_balance_residual
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
@@ -125,6 +134,7 @@ class DagKl(Method):
         for name, settings in flow_options.RELEASED.items()
     }
     needs_stochastic_sampler = True
+    micro_batch_invariant = False
 
     def __init__(self, task: Task, config: DagKlConfig) -> None:
         super().__init__(task, config)
@@ -161,27 +171,39 @@ class DagKl(Method):
             )
             updates = [self.update(trajectories, rewards, beta, order) for order in orders]
         self.round += 1
+        ratios = [update.pop("log_ratio") for update in updates]
         mean = {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
-        return {**sampling.reward_metrics(terminal), **mean, "beta": beta}
+        return {
+            **sampling.reward_metrics(terminal),
+            **mean,
+            "log_ratio_first": ratios[0],
+            "log_ratio_last": ratios[-1],
+            "beta": beta,
+        }
 
     def update(
         self, trajectories: Trajectories, rewards: torch.Tensor, beta: float, order: replay.Order
     ) -> dict[str, float]:
-        """One step of policy and flow; the parts of the loss as means over transitions."""
+        """One step of policy and flow; the parts of the loss as means over transitions, and the
+        largest magnitude of log rho met."""
         c = self.config
         weights = {"flow_loss": 1.0, "policy_loss": c.kappa, "regulariser": c.regulariser_weight}
-        totals = dict.fromkeys(weights, 0.0)
+        totals, largest = dict.fromkeys(weights, 0.0), 0.0
         for trajectory, step in order.batches:
             t = replay.gather(self.policy, trajectories, trajectory, step, c.guidance_in_training)
-            sums = {name: part.sum() for name, part in self.losses(t, rewards, beta).items()}
+            losses = self.losses(t, rewards, beta)
+            sums = {name: losses[name].sum() for name in weights}
             weighted = torch.stack([weights[name] * part for name, part in sums.items()])
             (weighted.sum() / order.transitions).backward()
             for name, part in sums.items():
                 totals[name] += float(part.detach()) / order.transitions
+            largest = max(largest, float(losses["log_ratio"].abs().max()))
         self.policy.ledger.add("optimizer_steps", 1)
+        totals = {name: processes.total(value) for name, value in totals.items()}
         return {
             "loss": sum(weights[name] * total for name, total in totals.items()),
             **totals,
+            "log_ratio": processes.largest(largest),
             "gradient_norm": self.optimizer.step(),
             "flow_gradient_norm": self.flow.optimizer.step(),
         }
@@ -190,7 +212,7 @@ class DagKl(Method):
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> dict[str, torch.Tensor]:
         """The three losses of each transition, ``[n]`` each: those of flow and policy by their
-        step's weight, none by its own."""
+        step's weight, none by its own; and log rho."""
         c, t = self.config, transitions
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
@@ -206,6 +228,7 @@ class DagKl(Method):
             "flow_loss": weight * delta.square(),
             "policy_loss": weight * surrogate,
             "regulariser": forward_looking.output_distance(noise, t.noise_prediction),
+            "log_ratio": (log_policy - t.log_density).detach(),
         }
 
     def state_dict(self) -> dict[str, Any]:

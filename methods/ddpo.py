@@ -26,7 +26,7 @@ import torch
 from pydantic import Field, model_validator
 
 from diffusion.rollout import Trajectories
-from methods import advantages, interface, replay, sampling
+from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -194,10 +194,10 @@ class Ddpo(Method):
             clipped += float((moved.expm1() > c.ratio_clip).sum()) / order.transitions
         self.policy.ledger.add("optimizer_steps", 1)
         return {
-            "loss": total,
+            "loss": processes.total(total),
             "gradient_norm": self.optimizer.step(),
-            "log_ratio": largest,
-            "clip_fraction": clipped,
+            "log_ratio": processes.largest(largest),
+            "clip_fraction": processes.total(clipped),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from pydantic import model_validator
 
 from diffusion.rollout import Trajectories
-from methods import advantages, interface, replay, sampling
+from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -121,7 +121,7 @@ class DdpoSf(Method):
             loss.backward()
             total += float(loss.detach())
         self.policy.ledger.add("optimizer_steps", 1)
-        return {"loss": total, "gradient_norm": self.optimizer.step()}
+        return {"loss": processes.total(total), "gradient_norm": self.optimizer.step()}
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and per-prompt rewards."""

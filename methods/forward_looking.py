@@ -22,6 +22,7 @@ import torch
 from diffusion.kernel import clean_prediction
 from diffusion.policy import Conditioning
 from diffusion.rollout import Trajectories
+from methods import processes
 from methods.flow_options import FlowConfig
 from methods.interface import Task
 from methods.optimizer import Optimizer
@@ -77,10 +78,10 @@ class ForwardLookingFlow:
                 if c.clean_prediction == "conditional"
                 else trajectories.clean_predictions
             )
-            raw = score(
-                self.task, clean.flatten(0, 1), trajectories.prompts * steps, c.micro_batch_size
-            )
-            rewards[:-1] = self.in_unit(raw).view(steps, n)
+            states, prompts = clean.flatten(0, 1), trajectories.prompts * steps
+            own = processes.share(len(prompts))
+            raw = score(self.task, states[own], prompts[own], c.micro_batch_size)
+            rewards[:-1] = self.in_unit(processes.gather(raw, len(prompts))).view(steps, n)
         if first and c.centre_states:
             self.step_means = rewards.mean(1) - rewards[-1].mean()
         return rewards

@@ -151,6 +151,9 @@ class Method:
     needs_stochastic_sampler: ClassVar[bool] = False
     """Whether the sampler must have eta > 0, so that transitions have a density."""
     trains: ClassVar[bool] = True
+    micro_batch_invariant: ClassVar[bool] = True
+    """Whether an option ``micro_batch_size``, if there is one, only gathers the gradient in other
+    parts; False where the micro-batch is part of the estimator."""
     candidates: int = 1
     """Images drawn for each evaluation image, of which the one of highest reward is kept."""
 
@@ -170,7 +173,11 @@ class Method:
         return 0
 
     def step(self) -> dict[str, float]:
-        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first."""
+        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first.
+
+        A method with an importance ratio reports the largest |log ratio| of the round's first
+        update as ``log_ratio_first``: 0 up to rounding, since that update is on-policy.
+        """
         raise RuntimeError(f"{self.name} does not train")
 
     def state_dict(self) -> dict[str, Any]:
