@@ -60,21 +60,20 @@ def gather_trajectories(trajectories: Trajectories, prompts: list[str]) -> Traje
         return trajectories
     n = len(prompts)
     states = trajectories.conditioning
-    along_samples = {
-        name: gather(getattr(trajectories, name), n, dim=1)
-        for name in (
-            "latents",
-            "log_densities",
-            "noise_predictions",
-            "clean_predictions",
-            "conditional_clean_predictions",
-        )
-    }
+
+    def along_samples(values: torch.Tensor) -> torch.Tensor:
+        return gather(values, n, dim=1)
+
+    t = trajectories
     return dataclasses.replace(
-        trajectories,
+        t,
         prompts=prompts,
         conditioning=Conditioning(gather(states.conditional, n), states.unconditional),
-        **along_samples,
+        latents=along_samples(t.latents),
+        log_densities=along_samples(t.log_densities),
+        noise_predictions=along_samples(t.noise_predictions),
+        clean_predictions=along_samples(t.clean_predictions),
+        conditional_clean_predictions=along_samples(t.conditional_clean_predictions),
     )
 
 

@@ -31,7 +31,7 @@ class LooseConfig(MethodConfig):
 
 
 class Undocumented(DdpoSf):
-    Config = LooseConfig
+    Config = LooseConfig  # type: ignore[assignment]
 
 
 class UndeclaredNeed(DdpoSf):
