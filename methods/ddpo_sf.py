@@ -42,7 +42,7 @@ class DdpoSfConfig(MethodConfig):
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 6e-3
+    learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"

@@ -8,8 +8,9 @@ f_phi learns what is left. Terminal flow is the reward alone. Nothing flows from
 
 With ``centre_states`` a constant m_t of each timestep is taken out of r: the mean reward of its
 states less that of the images, in the first round. It belongs to f_phi, of which it is only where
-learning begins: predictions from noise are blurred, which a reward such as file size likes, and
-beta m_t is many times what a short run's flow network can learn.
+learning begins. Predictions from noise are blurred, which a reward such as file size likes: on the
+emoji model it falls by 0.36 kB along the chain, twice its deviation within a prompt, and a flow
+network that begins at zero has that to learn first.
 """
 
 from __future__ import annotations
