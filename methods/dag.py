@@ -57,7 +57,7 @@ class DagConfig(MethodConfig):
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 1.5e-3
+    learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
