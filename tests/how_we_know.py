@@ -1,7 +1,7 @@
 """The page ``docs/how-we-know.md``: every check that ends in a number, as the tests measured it.
 
 A test takes the fixture ``evidence`` and states a figure; it passes if the figure is within its
-tolerance and the page has the same check. ``python -m pytest --how-we-know docs/how-we-know.md``
+tolerance and the page has the same check. ``python -m pytest --how-we-know=docs/how-we-know.md``
 runs those tests alone and writes the page.
 """
 
@@ -16,7 +16,7 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "how-we-know.md"
-COMMAND = "python -m pytest --how-we-know docs/how-we-know.md"
+COMMAND = "python -m pytest --how-we-know=docs/how-we-know.md"
 
 Record = Callable[[str, float, float, str], None]
 """The fixture ``evidence(name, figure, tolerance, formula)``, see ``tests/conftest.py``."""

@@ -53,7 +53,7 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ],
     (
         "dag",
-        {"fresh_rewards": True},
+        {"fresh_rewards": True, "centre_states": False},
         {
             "unet_forward": 2 * PASS + IMAGES * (2 * STEPS - 1),
             "vae_decode": IMAGES * 2 * STEPS,
@@ -79,7 +79,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("alignprop", {"truncation": "random-per-step"}),
     ("alignprop", {"truncation": "random-per-trajectory"}),
     ("dag", {"reward_unit": "initial_std"}),
-    ("dag", {"fresh_rewards": True}),
+    ("dag", {"fresh_rewards": True, "centre_states": False}),
     ("dag-kl", {"reward_unit": "initial_std"}),
 ]
 """Options that keep more state or draw more noise than the defaults."""
