@@ -108,7 +108,7 @@ def conforms(check: Check[Trial], trial: Trial, on: str, evidence: Record) -> No
     evidence(f"every method, on {on}: {check.name}", found.figure, found.tolerance, check.formula)
 
 
-@pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.find.__name__)
+@pytest.mark.parametrize("check", list(METHOD_CHECKS), ids=lambda check: check.find.__name__)
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_method_conforms(name: str, check: Check[Trial], evidence: Record) -> None:
     conforms(check, Trial(methods.get(name)), "the built-in model", evidence)

@@ -60,7 +60,7 @@ def assert_in_range(reward: Reward, scores: Tensor) -> None:
     assert high is None or (scores <= high + 1e-5).all()
 
 
-@pytest.mark.parametrize("check", REWARD_CHECKS, ids=lambda check: check.find.__name__)
+@pytest.mark.parametrize("check", list(REWARD_CHECKS), ids=lambda check: check.find.__name__)
 def test_every_reward_conforms(reward: Reward, check: Check[Reward], evidence: Record):
     try:
         found = check.find(reward)
