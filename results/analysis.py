@@ -9,18 +9,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from results.curves import BestOfNComparison, compare_best_of_n
+from results.comparisons import Family, families
 from results.intervals import Interval, paired_difference, t_interval
+from results.paired import Comparison
 from results.records import Counts
 from results.scores import (
     BASE,
-    CONTROLS,
     NO_REWARD,
-    Kind,
     cells_of,
     done,
     done_cells,
-    encoders,
     evaluated_rewards,
     final_scores,
     methods,
@@ -42,14 +40,14 @@ class TaskRow:
     done: int
     cells: int
     reward: Interval
-    gain: Interval | None
-    """Reward minus that of ``base``, paired by seed; None for ``base`` itself."""
+    gain: Comparison | None
+    """Reward against that of ``base``, of the family of all pairs; None for ``base`` itself."""
+    tier: int | None
+    """1 for methods not separable from the best in reward; None with fewer than two seeds."""
     diversity: dict[str, Interval]
     """By encoder."""
-    diversity_change: dict[str, Interval]
-    """Diversity minus that of ``base``, paired by seed; empty for ``base`` itself."""
-    best_of_n: BestOfNComparison | None
-    """None for the controls."""
+    diversity_change: dict[str, Comparison]
+    """Diversity against that of ``base``, by encoder; empty for ``base`` itself."""
     reward_calls: float
     """Mean over seeds; NaN while no cell is done."""
     bad_images: dict[str, int]
@@ -58,42 +56,32 @@ class TaskRow:
 
 def task_table(run: Run, task: str) -> list[TaskRow]:
     """Every method of the run on one reward, the controls first."""
-    return [_task_row(run, method, task) for method in methods(run)]
+    reward, *diversity = families(run, task)
+    return [_task_row(run, method, reward, diversity) for method in methods(run)]
 
 
-def _task_row(run: Run, method: str, task: str) -> TaskRow:
+def _task_row(run: Run, method: str, reward: Family, diversity: list[Family]) -> TaskRow:
+    task = reward.task
     cells = cells_of(run, method, task)
     finished = done_cells(run, method, task)
-    reward, gain = _against_base(run, method, task, "reward", task)
-    diversity = {
-        encoder: _against_base(run, method, task, "diversity", encoder) for encoder in encoders(run)
-    }
+    changes = {family.name: family.against(BASE).get(method) for family in diversity}
     return TaskRow(
         method=method,
         state=_row_state(cells),
         reason=next((cell.status.reason for cell in cells if cell.status.reason), ""),
         done=len(finished),
         cells=len(cells),
-        reward=reward,
-        gain=gain,
-        diversity={encoder: level for encoder, (level, _) in diversity.items()},
-        diversity_change={
-            encoder: change for encoder, (_, change) in diversity.items() if change is not None
+        reward=t_interval(final_scores(run, method, task, "reward", task)),
+        gain=reward.against(BASE).get(method),
+        tier=reward.tiers.get(method),
+        diversity={
+            family.name: t_interval(final_scores(run, method, task, "diversity", family.name))
+            for family in diversity
         },
-        best_of_n=None if method in CONTROLS else compare_best_of_n(run, method, task),
+        diversity_change={name: change for name, change in changes.items() if change},
         reward_calls=_mean([reward_calls(cell.evaluations[-1].counts) for cell in finished]),
         bad_images=_bad_images(finished),
     )
-
-
-def _against_base(
-    run: Run, method: str, task: str, kind: Kind, name: str
-) -> tuple[Interval, Interval | None]:
-    scores = final_scores(run, method, task, kind, name)
-    if method == BASE:
-        return t_interval(scores), None
-    base = final_scores(run, BASE, task, kind, name)
-    return t_interval(scores), paired_difference(scores, base)
 
 
 def _row_state(cells: list[Cell]) -> str:
@@ -121,7 +109,7 @@ class CrossRow:
     task: str
     scores: dict[str, Interval]
     changes: dict[str, Interval]
-    """Differences to ``base``, paired by seed; empty for ``base`` itself."""
+    """Differences to ``base``, paired by seed and not adjusted; empty for ``base`` itself."""
 
 
 def cross_rewards(run: Run) -> list[CrossRow]:
@@ -130,13 +118,15 @@ def cross_rewards(run: Run) -> list[CrossRow]:
     pairs = [(BASE, NO_REWARD), *((method, task) for task in tasks(run) for method in others)]
     rows = []
     for method, task in pairs:
-        compared = {
-            name: _against_base(run, method, task, "reward", name)
-            for name in evaluated_rewards(run)
-        }
-        if any(level.values for level, _ in compared.values()):
-            scores = {name: level for name, (level, _) in compared.items()}
-            changes = {name: gain for name, (_, gain) in compared.items() if gain is not None}
+        scores = {}
+        changes = {}
+        for name in evaluated_rewards(run):
+            values = final_scores(run, method, task, "reward", name)
+            scores[name] = t_interval(values)
+            if method != BASE:
+                base = final_scores(run, BASE, task, "reward", name)
+                changes[name] = paired_difference(values, base)
+        if any(level.values for level in scores.values()):
             rows.append(CrossRow(method, task, scores, changes))
     return rows
 

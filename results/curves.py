@@ -7,18 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from results.intervals import Interval, paired_difference, t_interval
+from results.intervals import t_interval
 from results.records import Counts, EvaluationRecord
 from results.scores import (
     BASE,
     BEST_OF_N,
     CONTROLS,
     Kind,
-    Scores,
+    by_prompt,
     done_cells,
     encoders,
     evaluated_rewards,
-    final_scores,
     measure,
     methods,
     reward_calls,
@@ -41,7 +40,7 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
     measures += [("diversity", name) for name in encoders(run)]
     for method in methods(run):
         for cell in done_cells(run, method, task) if method not in CONTROLS else []:
-            for record in _from_untrained(run, cell):
+            for record in from_untrained(run, cell):
                 place = {"method": method, "seed": cell.seed, "round": record.round}
                 place |= {"images": record.images, "reward_calls": reward_calls(record.counts)}
                 place |= {"training_seconds": record.training_seconds}
@@ -53,12 +52,13 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _from_untrained(run: Run, cell: Cell) -> list[EvaluationRecord]:
+def from_untrained(run: Run, cell: Cell) -> list[EvaluationRecord]:
     """Evaluations of a cell, after that of ``base`` of the same seed at cost zero."""
     first = [record for record in cell.evaluations[:1] if record.round == 0]
     base = [other for other in done_cells(run, BASE, cell.reward) if other.seed == cell.seed]
-    # A cell that has evaluated the untrained model itself needs no other start.
-    if first or not base:
+    # A cell that has evaluated the untrained model itself needs no other start; best-of-n has no
+    # rounds, and its only evaluation is not of that model alone.
+    if (first and cell.method != BEST_OF_N) or not base:
         return cell.evaluations
     nothing = {"round": 0, "images": 0, "counts": Counts(), "training_seconds": 0.0}
     return [base[0].evaluations[-1].model_copy(update=nothing), *cell.evaluations]
@@ -86,45 +86,47 @@ def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class BestOfNComparison:
-    """A method against best-of-n sampling from the untrained model, paired by seed."""
+class EqualCalls:
+    """A method where it had made as many reward calls as best-of-n sampling."""
 
-    final: Interval
-    """Difference at the end of training."""
-    equal: Interval
-    """Difference where the method had made as many reward calls as best-of-n, interpolated
-    between the evaluations around; at its end where it never made as many."""
+    scores: dict[int, list[float]]
+    """Seed to reward [prompts], interpolated between the evaluations around; that of the end where
+    the method never made as many calls. Seeds that best-of-n has."""
     calls: float
-    """Reward calls of the method at that point, mean over seeds; NaN without a seed in common."""
+    """Reward calls of the method at that point, mean over seeds; NaN without a seed."""
     best_of_n_calls: float
     """Reward calls of best-of-n, mean over seeds; 0 if the run did not count them."""
 
     @property
     def reached(self) -> bool:
-        """Whether the two are compared at the same number of reward calls."""
+        """Whether both had made the same number of reward calls."""
         return self.best_of_n_calls > 0 and self.calls >= self.best_of_n_calls
 
 
-def compare_best_of_n(run: Run, method: str, task: str) -> BestOfNComparison:
-    """Compare at the end and at equal reward calls."""
-    best = final_scores(run, BEST_OF_N, task, "reward", task)
+def at_equal_calls(run: Run, method: str, task: str) -> EqualCalls:
+    """The reward of ``method`` on ``task`` after as many reward calls as best-of-n of its seed."""
     allowed = {
         cell.seed: reward_calls(cell.evaluations[-1].counts)
         for cell in done_cells(run, BEST_OF_N, task)
     }
-    equal: Scores = {}
+    scores = {}
     calls = {}
     for cell in done_cells(run, method, task):
-        if cell.seed in best:
-            curve = _from_untrained(run, cell)
+        if cell.seed in allowed:
+            curve = [
+                record for record in from_untrained(run, cell) if by_prompt(record, "reward", task)
+            ]
+            if not curve:
+                continue
             costs = [reward_calls(record.counts) for record in curve]
-            values = np.array([measure(record, "reward", task) for record in curve], float)
             # Without a count there is nothing to cut at: the end is compared.
             calls[cell.seed] = min(allowed[cell.seed] or costs[-1], costs[-1])
-            equal[cell.seed] = float(np.interp(calls[cell.seed], costs, values))
-    return BestOfNComparison(
-        final=paired_difference(final_scores(run, method, task, "reward", task), best),
-        equal=paired_difference(equal, best),
+            prompts = zip(*(by_prompt(record, "reward", task) for record in curve), strict=True)
+            scores[cell.seed] = [
+                float(np.interp(calls[cell.seed], costs, values)) for values in prompts
+            ]
+    return EqualCalls(
+        scores=scores,
         calls=float(np.mean(list(calls.values()))) if calls else np.nan,
         best_of_n_calls=float(np.mean([allowed[seed] for seed in calls])) if calls else np.nan,
     )

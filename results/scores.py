@@ -85,23 +85,34 @@ def _evaluations(run: Run) -> list[EvaluationRecord]:
     return [record for cell in done(run) for record in cell.evaluations]
 
 
-def measure(record: EvaluationRecord, kind: Kind, name: str) -> float | None:
-    """Mean over prompts and images of a reward, or over prompts of the diversity in an encoder.
+def by_prompt(record: EvaluationRecord, kind: Kind, name: str) -> list[float]:
+    """Mean over the images of each prompt of a reward, or the diversity of each in an encoder.
 
-    NaN if a single value is; None where the evaluation lacks the measure.
+    NaN for a prompt with a value that is; empty where the evaluation lacks the measure.
     """
     if kind == "diversity":
-        values = record.diversity.get(name, [])
-    else:
-        values = [value for images in record.rewards.get(name, []) for value in images]
+        return record.diversity.get(name, [])
+    return [float(np.mean(images)) for images in record.rewards.get(name, [])]
+
+
+def measure(record: EvaluationRecord, kind: Kind, name: str) -> float | None:
+    """Mean of ``by_prompt``: NaN if a single value is, None where the evaluation lacks it."""
+    values = by_prompt(record, kind, name)
     return float(np.mean(values)) if values else None
 
 
+def final_by_prompt(
+    run: Run, method: str, task: str, kind: Kind, name: str
+) -> dict[int, list[float]]:
+    """Seed to values [prompts] at the last evaluation of ``method`` trained on ``task``."""
+    scores = {
+        cell.seed: by_prompt(cell.evaluations[-1], kind, name)
+        for cell in done_cells(run, method, task)
+    }
+    return {seed: values for seed, values in scores.items() if values}
+
+
 def final_scores(run: Run, method: str, task: str, kind: Kind, name: str) -> Scores:
-    """Seed to value at the last evaluation of ``method`` trained on ``task``."""
-    scores = {}
-    for cell in done_cells(run, method, task):
-        value = measure(cell.evaluations[-1], kind, name)
-        if value is not None:
-            scores[cell.seed] = value
-    return scores
+    """Seed to the mean over prompts of ``final_by_prompt``."""
+    values = final_by_prompt(run, method, task, kind, name)
+    return {seed: float(np.mean(prompts)) for seed, prompts in values.items()}

@@ -1,8 +1,8 @@
 """What a run shows, in sentences that its tables bear out.
 
-A method is said to be above or below only where the 95 % interval over seeds excludes zero. The
-intervals are not corrected for their number: of 20 methods without effect, one is expected to be
-called above or below.
+A method is said to be above or below only where the paired test over seeds says so at the 5 %
+level after Holm's adjustment within its family (``results.comparisons``): if nothing had an effect,
+a family would name any method at all in one run of 20 at most.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from typing import Literal
 
 from results import numbers
 from results.analysis import TaskRow, coverage, task_table
-from results.curves import BestOfNComparison
-from results.intervals import Interval
-from results.scores import CONTROLS, encoders, tasks
+from results.comparisons import EqualCallsComparison, equal_calls_family, family
+from results.intervals import FEW_SEEDS, Interval
+from results.paired import Comparison
+from results.scores import BEST_OF_N, CONTROLS, encoders, tasks
 from results.store import Run
 
 Tone = Literal["good", "level", "bad", "missing"]
@@ -26,8 +27,13 @@ class Item:
     """One method under a claim, with the difference that puts it there."""
 
     method: str
-    difference: Interval | None = None
+    comparison: Comparison | None = None
     note: str = ""
+
+    @property
+    def difference(self) -> Interval | None:
+        """The difference, where there is a comparison."""
+        return self.comparison.difference if self.comparison else None
 
     def __str__(self) -> str:
         shown = numbers.difference(self.difference) if self.difference else ""
@@ -56,7 +62,7 @@ def headline(run: Run) -> str:
     rows = [row for task in tasks(run) for row in _trained(run, task)]
     if not any(row.done for row in rows):
         return "No trained cell is done: there is nothing to compare yet."
-    gains = [row.gain for row in rows if row.gain and row.gain.seeds > 1]
+    gains = [row.gain for row in rows if row.gain and row.gain.difference.seeds > 1]
     if not gains:
         return (
             "Fewer than two seeds a cell give no interval: whether training raised the held-out "
@@ -64,17 +70,19 @@ def headline(run: Run) -> str:
         )
     raised = sum(gain.sign > 0 for gain in gains)
     text = (
-        f"Training raised the held-out reward above the base model in {raised} of "
-        f"{numbers.count(len(gains), 'pair')} of method and reward that have two seeds or more, "
-        "the 95\u00a0% interval over seeds excluding zero."
+        f"Training raised the held-out reward separably above the base model in {raised} of "
+        f"{numbers.count(len(gains), 'pair')} of method and reward that have two seeds or more."
     )
-    compared = [row.best_of_n for row in rows if row.best_of_n and row.best_of_n.equal.seeds > 1]
-    if not compared:
-        return text
-    beaten = sum(comparison.equal.sign > 0 for comparison in compared)
-    counted = all(comparison.best_of_n_calls > 0 for comparison in compared)
-    where = "with at least as many reward calls" if counted else "at the end of training"
-    return f"{text} Best-of-n sampling {where} was beaten in {beaten} of {len(compared)}."
+    points = [point for task in tasks(run) for point in equal_calls_family(run, task)]
+    points = [point for point in points if point.comparison.difference.seeds > 1]
+    if points:
+        beaten = sum(point.comparison.sign > 0 for point in points)
+        counted = all(point.best_of_n_calls > 0 for point in points)
+        where = "with at least as many reward calls" if counted else "at the end of training"
+        text += f" Best-of-n sampling {where} was separably beaten in {beaten} of {len(points)}."
+    if max(gain.difference.seeds for gain in gains) < FEW_SEEDS:
+        text += " Few seeds separate only differences far larger than their spread."
+    return text
 
 
 def coverage_sentence(run: Run) -> str:
@@ -88,7 +96,7 @@ def coverage_sentence(run: Run) -> str:
 def claims(run: Run, task: str) -> list[Claim]:
     """What the cells trained on one reward show; claims without a method are left out."""
     rows = _trained(run, task)
-    found = [*_against_base(rows), *_against_best_of_n(rows)]
+    found = [*_against_base(rows), *_against_best_of_n(run, task)]
     found += [*_diversity(rows, encoders(run)), *_incomplete(rows)]
     return [claim for claim in found if claim.items]
 
@@ -98,7 +106,7 @@ def _trained(run: Run, task: str) -> list[TaskRow]:
 
 
 def _against_base(rows: list[TaskRow]) -> Iterable[Claim]:
-    gains = [Item(row.method, row.gain) for row in rows if row.gain and row.gain.seeds]
+    gains = [Item(row.method, row.gain) for row in rows if row.gain]
     yield Claim("good", "Reward above base", _with_sign(gains, 1))
     yield Claim("level", "Reward not separable from base", _with_sign(gains, 0))
     yield Claim("bad", "Reward below base", _with_sign(gains, -1))
@@ -107,35 +115,41 @@ def _against_base(rows: list[TaskRow]) -> Iterable[Claim]:
 
 
 def _with_sign(items: list[Item], sign: int) -> list[Item]:
-    """The items whose interval lies on one side of zero, or for 0 on both."""
+    """The items of two seeds or more that are separable in one direction, or for 0 in none."""
     return [
         item
         for item in items
-        if item.difference and item.difference.seeds > 1 and item.difference.sign == sign
+        if item.comparison and item.comparison.difference.seeds > 1 and item.comparison.sign == sign
     ]
 
 
-def _against_best_of_n(rows: list[TaskRow]) -> Iterable[Claim]:
-    compared = [
-        (row.method, row.best_of_n)
-        for row in rows
-        if row.best_of_n and row.best_of_n.equal.seeds > 1
+def _against_best_of_n(run: Run, task: str) -> Iterable[Claim]:
+    points = [
+        point for point in equal_calls_family(run, task) if point.comparison.difference.seeds > 1
     ]
-    calls = {comparison.best_of_n_calls for _, comparison in compared}
+    calls = {point.best_of_n_calls for point in points}
     where = "at the end of training"
     if calls and min(calls) > 0:
         where = f"at the same {max(calls):,.0f} reward calls"
-    items = [Item(method, it.equal, _budget_note(it)) for method, it in compared]
-    beats = _with_sign(items, 1)
-    yield Claim("good", f"Beats best-of-n {where}", beats)
-    yield Claim("bad", f"Does not beat best-of-n {where}", [it for it in items if it not in beats])
+    final = family(run, task, "reward", task).against(BEST_OF_N) if points else {}
+    items = [
+        Item(
+            point.comparison.method,
+            point.comparison,
+            _budget_note(point, final[point.comparison.method]),
+        )
+        for point in points
+    ]
+    yield Claim("good", f"Beats best-of-n {where}", _with_sign(items, 1))
+    yield Claim("level", f"Not separable from best-of-n {where}", _with_sign(items, 0))
+    yield Claim("bad", f"Below best-of-n {where}", _with_sign(items, -1))
 
 
-def _budget_note(comparison: BestOfNComparison) -> str:
-    if comparison.best_of_n_calls > 0 and not comparison.reached:
-        return f"(after {comparison.calls:,.0f} calls, its whole budget)"
-    if comparison.equal.sign <= 0 < comparison.final.sign:
-        return f"(at the end of training it does: {numbers.difference(comparison.final)})"
+def _budget_note(point: EqualCallsComparison, final: Comparison) -> str:
+    if point.best_of_n_calls > 0 and not point.reached:
+        return f"(after {point.calls:,.0f} calls, its whole budget)"
+    if point.comparison.sign <= 0 < final.sign:
+        return f"(at the end of training it beats it: {numbers.difference(final.difference)})"
     return ""
 
 

@@ -1,0 +1,113 @@
+"""The declared families of comparisons of a run: which p-values are adjusted together.
+
+On each training reward there is a family for every measure, its reward and its diversity in each
+encoder: all pairs of methods, controls included, at the last evaluation. Another one compares each
+method with best-of-n at equal reward calls. What a family holds is fixed by the suite, before any
+number is there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from results.curves import at_equal_calls
+from results.intervals import t_interval
+from results.paired import Comparison, all_pairs, as_family, compare
+from results.scores import (
+    BEST_OF_N,
+    CONTROLS,
+    Kind,
+    cells_of,
+    encoders,
+    final_by_prompt,
+    final_scores,
+    methods,
+)
+from results.store import Run
+from results.tiers import tiers
+
+
+@dataclass(frozen=True)
+class Family:
+    """All pairs of methods that apply to a training reward, in one measure."""
+
+    task: str
+    kind: Kind
+    name: str
+    """Of the reward or the encoder."""
+    comparisons: list[Comparison]
+    tiers: dict[str, int]
+    """Method to tier, 1 for those not separable from the best; see ``results.tiers``."""
+
+    @property
+    def made(self) -> int:
+        """Comparisons that have a p-value: by how many the adjustment reckons."""
+        return sum(not math.isnan(comparison.p) for comparison in self.comparisons)
+
+    def against(self, reference: str) -> dict[str, Comparison]:
+        """Method to its comparison with ``reference``."""
+        return {each.method: each for each in self.comparisons if each.reference == reference}
+
+
+def families(run: Run, task: str) -> list[Family]:
+    """That of the reward, then one for each encoder."""
+    measures: list[tuple[Kind, str]] = [("reward", task)]
+    measures += [("diversity", name) for name in encoders(run)]
+    return [family(run, task, kind, name) for kind, name in measures]
+
+
+def family(run: Run, task: str, kind: Kind, name: str) -> Family:
+    """All pairs of methods on ``task``, controls first, each method against those before it."""
+    applicable = [method for method in methods(run) if _applies(run, method, task)]
+    comparisons = all_pairs(
+        {method: final_by_prompt(run, method, task, kind, name) for method in applicable},
+        {method: len(cells_of(run, method, task)) for method in applicable},
+    )
+    means = {
+        method: t_interval(final_scores(run, method, task, kind, name)).mean
+        for method in applicable
+    }
+    return Family(task, kind, name, comparisons, tiers(means, comparisons))
+
+
+def _applies(run: Run, method: str, task: str) -> bool:
+    return any(cell.status.state != "not_applicable" for cell in cells_of(run, method, task))
+
+
+@dataclass(frozen=True)
+class EqualCallsComparison:
+    """A method against best-of-n where both had made as many reward calls."""
+
+    comparison: Comparison
+    calls: float
+    """Reward calls of the method at that point, mean over seeds."""
+    best_of_n_calls: float
+    """Reward calls of best-of-n, mean over seeds; 0 if the run did not count them."""
+    reached: bool
+    """False where the method never made as many and is compared at its end."""
+
+
+def equal_calls_family(run: Run, task: str) -> list[EqualCallsComparison]:
+    """Each trained method that applies against best-of-n, adjusted together."""
+    if BEST_OF_N not in methods(run):
+        return []
+    best = final_by_prompt(run, BEST_OF_N, task, "reward", task)
+    planned = len(cells_of(run, BEST_OF_N, task))
+    trained = [
+        method for method in methods(run) if method not in CONTROLS and _applies(run, method, task)
+    ]
+    points = {method: at_equal_calls(run, method, task) for method in trained}
+    comparisons = as_family(
+        [
+            compare(
+                *(method, BEST_OF_N, point.scores, best),
+                planned=max(planned, len(cells_of(run, method, task))),
+            )
+            for method, point in points.items()
+        ]
+    )
+    return [
+        EqualCallsComparison(comparison, point.calls, point.best_of_n_calls, point.reached)
+        for comparison, point in zip(comparisons, points.values(), strict=True)
+    ]
