@@ -43,12 +43,12 @@ def scatter(run: Run, task: str) -> go.Figure:
         figure.add_trace(_mean_point(row, drawn[row.method]))
     axes = {
         encoder: {
-            "title": _text(f"Diversity ({encoder})"),
+            "title": plain_text(f"Diversity ({encoder})"),
             "range": axis_range(row.diversity[encoder] for row in rows),
         }
         for encoder in scores.encoders(run)
     }
-    return _laid_out(figure, axes, _reward_title(run, task), axis_range(row.reward for row in rows))
+    return laid_out(figure, axes, reward_title(run, task), axis_range(row.reward for row in rows))
 
 
 def _path(
@@ -59,7 +59,7 @@ def _path(
         encoder: {"x": path.loc[(path["kind"] == "diversity") & (path["name"] == encoder), "mean"]}
         for encoder in encoders
     }
-    return _scatter(
+    return trace(
         variants,
         y=_list(rewards["mean"]),
         mode="lines",
@@ -77,14 +77,14 @@ def _seed_points(row: TaskRow, style: Style) -> go.Scatter:
         encoder: {"x": [diversity.values.get(seed) for seed in seeds]}
         for encoder, diversity in row.diversity.items()
     }
-    return _scatter(
+    return trace(
         variants,
         y=_list(row.reward.values[seed] for seed in seeds),
         text=[f"seed {seed}" for seed in seeds],
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.55},
         hovertemplate="%{text}: reward %{y:.4g}, diversity %{x:.4g}",
-        name=_text(row.method),
+        name=plain_text(row.method),
         showlegend=False,
         legendgroup=row.method,
     )
@@ -96,7 +96,7 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
         for encoder, diversity in row.diversity.items()
     }
     bar = {"type": "data", "color": style.colour, "thickness": 1.5, "width": 4}
-    return _scatter(
+    return trace(
         variants,
         y=[row.reward.mean],
         mode="markers",
@@ -104,7 +104,7 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
         error_y=bar | {"array": [_half(row.reward)]},
         error_x=bar | {"array": []},
         hovertemplate="mean: reward %{y:.4g}, diversity %{x:.4g}",
-        name=_text(row.method),
+        name=plain_text(row.method),
         legendgroup=row.method,
     )
 
@@ -131,7 +131,7 @@ def learning_curve(run: Run, task: str) -> go.Figure:
         cost: {"title": title, "range": None} for cost, title in COSTS.items()
     }
     shown = [*curve_intervals(single), *(row.reward for row in controls)]
-    return _laid_out(figure, axes, _reward_title(run, task), axis_range(shown))
+    return laid_out(figure, axes, reward_title(run, task), axis_range(shown))
 
 
 def curve_intervals(single: pd.DataFrame) -> list[Interval]:
@@ -165,7 +165,7 @@ def _over_costs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _seed_line(method: str, style: Style, curve: pd.DataFrame) -> go.Scatter:
-    return _scatter(
+    return trace(
         _over_costs(curve),
         y=_list(curve["value"]),
         mode="lines",
@@ -182,18 +182,18 @@ def _mean_line(method: str, style: Style, mean: pd.DataFrame) -> list[go.Scatter
     edge = common | {"showlegend": False, "hoverinfo": "skip", "line": {"width": 0}}
     red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
     return [
-        _scatter(_over_costs(mean), y=_list(mean["high"]), **edge),
-        _scatter(
+        trace(_over_costs(mean), y=_list(mean["high"]), **edge),
+        trace(
             _over_costs(mean),
             y=_list(mean["low"]),
             fill="tonexty",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
             **edge,
         ),
-        _scatter(
+        trace(
             _over_costs(mean),
             y=_list(mean["mean"]),
-            name=_text(method),
+            name=plain_text(method),
             line={"color": style.colour, "width": 2.5, "dash": style.dash},
             marker={"color": style.colour, "symbol": style.symbol, "size": 7},
             hovertemplate="%{y:.4g} at %{x:,.4g}",
@@ -203,24 +203,25 @@ def _mean_line(method: str, style: Style, mean: pd.DataFrame) -> list[go.Scatter
 
 
 def _level(row: TaskRow, style: Style, ends: dict[str, float]) -> go.Scatter:
-    return _scatter(
+    return trace(
         {cost: {"x": [0, end]} for cost, end in ends.items()},
         y=[row.reward.mean] * 2,
-        name=_text(row.method),
+        name=plain_text(row.method),
         mode="lines",
         line={"color": style.colour, "width": 2, "dash": style.dash},
         hovertemplate="%{y:.4g}",
     )
 
 
-def _scatter(variants: dict[str, dict[str, Any]], **attributes: Any) -> go.Scatter:
+def trace(variants: dict[str, dict[str, Any]], **attributes: Any) -> go.Scatter:
     """A trace with its variants, drawn as the first of them."""
     plain = {
         name: {key: _list(values) for key, values in settings.items()}
         for name, settings in variants.items()
     }
-    x = next((settings["x"] for settings in plain.values()), [])
-    return go.Scatter(x=x, meta={"variants": plain}, **attributes)
+    first = next(iter(plain.values()), {})
+    drawn = {axis: first[axis] for axis in ("x", "y") if axis in first}
+    return go.Scatter(**drawn, meta={"variants": plain}, **attributes)
 
 
 def _list(values: Any) -> list[float | None]:
@@ -232,22 +233,25 @@ def _half(interval: Interval) -> float | None:
     return None if interval.seeds < 2 else interval.half_width
 
 
-def _reward_title(run: Run, task: str) -> str:
+def reward_title(run: Run, task: str) -> str:
+    """Title of an axis of the reward ``task``, with its unit."""
     info = run.record.rewards.get(task)
-    return _text(f"{task} ({info.unit})" if info and info.unit else task)
+    return plain_text(f"{task} ({info.unit})" if info and info.unit else task)
 
 
-def _text(text: str) -> str:
+def plain_text(text: str) -> str:
+    """Text that plotly shows as it is."""
     # Plotly reads a subset of HTML in every text.
     return html.escape(text, quote=False)
 
 
-def _laid_out(
+def laid_out(
     figure: go.Figure,
     axes: dict[str, dict[str, Any]],
     title: str,
     limits: tuple[float, float] | None,
 ) -> go.Figure:
+    """The figure with what all have in common; ``title`` and ``limits`` are the vertical axis's."""
     axis = {"zeroline": False, "automargin": True, "ticks": "outside", "ticklen": 4}
     return figure.update_layout(
         template=None,

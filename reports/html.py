@@ -13,8 +13,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import charts, gallery, style, views
-from results import analysis, curves, numbers, scores, store, verdict
+from reports import charts, gallery, statistics, style, views
+from results import aggregates, analysis, curves, matched, numbers, scores, store, verdict
 from results.intervals import CONFIDENCE, FEW_SEEDS
 from results.store import ResultsError, Run
 
@@ -55,6 +55,7 @@ def _templates() -> Environment:
     for function in (
         *(numbers.number, numbers.mean, numbers.bounds, numbers.difference, numbers.duration),
         *(numbers.data_size, numbers.count, numbers.column_decimals),
+        *(numbers.p_value, numbers.share),
         *(views.choices, views.phase_parts),
     ):
         templates.filters[function.__name__] = function
@@ -76,6 +77,11 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "coverage_sentence": verdict.coverage_sentence(run),
         "tasks": [_task(run, task) for task in scores.tasks(run)],
         "coverage": views.coverage_rows(run),
+        "aggregates": statistics.aggregate_rows(rows := aggregates.aggregate_table(run)),
+        "profile": statistics.profile_figure(run, rows).to_plotly_json() if rows else None,
+        "profile_measures": statistics.measures(rows),
+        "reward_levels": matched.REWARD_LEVELS,
+        "diversity_levels": matched.DIVERSITY_LEVELS,
         "cross": views.cross_groups(cross),
         "cross_places": views.cross_decimals(cross),
         "rewards": scores.evaluated_rewards(run),
@@ -108,8 +114,13 @@ def _task(run: Run, task: str) -> dict[str, Any]:
         "info": run.record.rewards.get(task),
         "claims": verdict.claims(run, task),
         "rows": rows,
-        "bars": views.bars([row.gain for row in rows]),
+        "bars": views.bars([row.gain.difference if row.gain else None for row in rows]),
+        "comparisons": statistics.comparison_table(run, task),
+        "matched": statistics.matched_groups(run, task),
+        "corners": statistics.corners(run, task),
+        "attainment": statistics.attainment_figure(run, task).to_plotly_json(),
         "places": views.score_decimals(rows),
+        "best": views.best(rows),
         "scatter": charts.scatter(run, task).to_plotly_json(),
         "curve": charts.learning_curve(run, task).to_plotly_json(),
         "curve_rows": curves.mean_curves(single).to_dict("records"),

@@ -144,10 +144,18 @@ def score_decimals(rows: list[TaskRow]) -> dict[str, int]:
     """Decimals of the columns of a table of scores."""
     columns: dict[str, list[Interval]] = {
         "reward": [row.reward for row in rows],
-        "gain": [row.gain for row in rows if row.gain],
-        "diversity": [change for row in rows for change in row.diversity_change.values()],
+        "gain": [row.gain.difference for row in rows if row.gain],
+        "diversity": [
+            change.difference for row in rows for change in row.diversity_change.values()
+        ],
     }
     return {name: numbers.column_decimals(intervals) for name, intervals in columns.items()}
+
+
+def best(rows: list[TaskRow]) -> str | None:
+    """The method of the highest mean reward among those that have a tier."""
+    tiered = [row for row in rows if row.tier]
+    return max(tiered, key=lambda row: row.reward.mean).method if tiered else None
 
 
 def choices(names: Iterable[object]) -> list[tuple[str, str]]:

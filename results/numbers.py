@@ -54,6 +54,18 @@ def difference(interval: Interval, places: int | None = None) -> str:
     return f"{mean(interval, places, sign=True)} {bounds(interval, places)}".rstrip()
 
 
+def p_value(p: float) -> str:
+    """Three decimals; ``< 0.001`` below what they show."""
+    if not math.isfinite(p):
+        return "\u2013"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def share(value: float) -> str:
+    """A share of one in percent."""
+    return f"{100 * value:.0f}\u00a0%" if math.isfinite(value) else "\u2013"
+
+
 def count(value: int, noun: str) -> str:
     """``1 seed``, ``2 seeds``."""
     return f"{value:,} {noun}" + ("" if value == 1 else "s")

@@ -22,8 +22,8 @@
   const recolour = (dark) => plots.forEach((plot) => Plotly.relayout(plot, colours(dark ? inks.dark : inks.light)));
 
   // Every trace that can be drawn over several quantities carries them in meta.variants.
-  const choose = (kind, variant) => {
-    for (const plot of plots.filter((each) => each.dataset.kind === kind)) {
+  const choose = (kinds, variant) => {
+    for (const plot of plots.filter((each) => kinds.split(" ").includes(each.dataset.kind))) {
       plot.data.forEach((trace, index) => {
         const change = trace.meta && trace.meta.variants && trace.meta.variants[variant];
         if (!change) return;

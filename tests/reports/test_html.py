@@ -15,8 +15,8 @@ from tests.reports.page import Element, Page
 from tests.results.synthetic import Synthetic
 
 SECTIONS = [
-    *("findings", "coverage", "scores", "trade-off", "curves"),
-    *("cross", "pictures", "cost", "failed", "setup"),
+    *("findings", "coverage", "scores", "comparisons", "trade-off", "curves"),
+    *("aggregates", "cross", "pictures", "cost", "failed", "setup"),
 ]
 
 

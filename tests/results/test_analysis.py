@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results import analysis, curves, records, store
+from results import analysis, comparisons, curves, records, store
 from results.store import Run
 from tests.results.synthetic import BUDGET, Synthetic
 
@@ -26,7 +26,7 @@ def test_a_seeds_value_is_the_mean_over_prompts_and_images(run: Run) -> None:
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (row.reward.low, row.reward.high) == pytest.approx((low, high))
     assert row.gain is not None
-    assert row.gain.mean == pytest.approx(np.mean(np.subtract(values, base)))
+    assert row.gain.difference.mean == pytest.approx(np.mean(np.subtract(values, base)))
 
 
 def test_base_serves_for_every_reward_and_has_no_gain(run: Run) -> None:
@@ -40,7 +40,9 @@ def test_failed_seeds_are_missing_from_the_mean_and_counted(run: Run) -> None:
     row = next(row for row in analysis.task_table(run, "style") if row.method == "ddpo")
     assert (row.done, row.cells, row.state) == (2, 3, "done")
     assert sorted(row.reward.values) == [0, 2] and "out of memory" in row.reason
-    assert row.gain is not None and sorted(row.gain.values) == [0, 2]
+    assert (
+        row.gain is not None and sorted(row.gain.difference.values) == [0, 2] and row.gain.partial
+    )
     assert row.bad_images == {"constant": 2}
 
 
@@ -118,18 +120,24 @@ def test_gradient_calls_are_reward_calls(run: Run) -> None:
     assert row.reward_calls == BUDGET
 
 
+def equal_calls(run: Run, method: str) -> comparisons.EqualCallsComparison:
+    family = comparisons.equal_calls_family(run, "style")
+    return next(each for each in family if each.comparison.method == method)
+
+
 def test_best_of_n_is_compared_at_its_number_of_reward_calls(run: Run) -> None:
-    compared = curves.compare_best_of_n(run, "dag", "style")
+    compared = equal_calls(run, "dag")
     assert compared.reached and compared.calls == compared.best_of_n_calls == BUDGET
+    final_pair = comparisons.family(run, "style", "reward", "style").against("best-of-n")["dag"]
     for seed in (0, 1, 2):
         base = final(run, f"base--none--s{seed}", "style")
         first = float(np.mean(run.cells[f"dag--style--s{seed}"].evaluations[0].rewards["style"]))
         best = final(run, f"best-of-n--style--s{seed}", "style")
         # The first evaluation of dag is at 352 calls.
         at_equal = base + (first - base) * BUDGET / 352
-        assert compared.equal.values[seed] == pytest.approx(at_equal - best)
+        assert compared.comparison.difference.values[seed] == pytest.approx(at_equal - best)
         at_end = final(run, f"dag--style--s{seed}", "style")
-        assert compared.final.values[seed] == pytest.approx(at_end - best)
+        assert final_pair.difference.values[seed] == pytest.approx(at_end - best)
 
 
 def test_a_method_with_fewer_calls_is_compared_at_its_end_and_says_so(tmp_path: Path) -> None:
@@ -139,9 +147,29 @@ def test_a_method_with_fewer_calls_is_compared_at_its_end_and_says_so(tmp_path: 
         (record,) = store.read_jsonl(path, records.EvaluationRecord)
         record.counts.reward_calls = 10_000
         store.write_jsonl(path, [record])
-    compared = curves.compare_best_of_n(store.read_run(folder), "dag", "style")
-    assert not compared.reached
-    assert compared.calls == 1408 and compared.equal == compared.final
+    run = store.read_run(folder)
+    compared = equal_calls(run, "dag")
+    assert not compared.reached and compared.calls == 1408
+    final_pair = comparisons.family(run, "style", "reward", "style").against("best-of-n")["dag"]
+    assert compared.comparison.difference == final_pair.difference
+
+
+def test_a_family_holds_all_pairs_that_apply(run: Run) -> None:
+    reward, *diversity = comparisons.families(run, "style")
+    assert (reward.kind, reward.name) == ("reward", "style") and len(diversity) == 2
+    # Five methods, all of them on the first reward.
+    assert len(reward.comparisons) == reward.made == 10
+    assert {each.planned for each in reward.comparisons} == {3}
+    (refused, *_) = comparisons.families(run, "colourfulness")
+    assert len(refused.comparisons) == 6
+    assert "alignprop" not in {each.method for each in refused.comparisons}
+    smallest = min(reward.comparisons, key=lambda each: each.p)
+    assert smallest.p_adjusted == pytest.approx(10 * smallest.p)
+
+
+def test_tiers_put_separable_methods_apart(run: Run) -> None:
+    tiers = {row.method: row.tier for row in analysis.task_table(run, "style")}
+    assert tiers["alignprop"] == 1 and tiers["base"] is not None and tiers["base"] > 1
 
 
 def test_cross_rewards_score_every_cell_by_every_reward(run: Run) -> None:
