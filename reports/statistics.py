@@ -31,8 +31,6 @@ class ComparisonTable:
     groups: dict[str, list[tuple[Comparison, ...]]]
     """Reference to its rows: the comparison in the reward, then in each encoder's diversity."""
     equal_calls: list[EqualCallsComparison]
-    places: list[int]
-    """Decimals of the reward's differences, then of each encoder's."""
 
 
 def comparison_table(run: Run, task: str) -> ComparisonTable:
@@ -45,10 +43,6 @@ def comparison_table(run: Run, task: str) -> ComparisonTable:
         made=found[0].made,
         groups=groups,
         equal_calls=equal_calls_family(run, task),
-        places=[
-            numbers.column_decimals(each.difference for each in family.comparisons)
-            for family in found
-        ],
     )
 
 

@@ -16,7 +16,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special
 
 from results.intervals import CONFIDENCE, Interval, t_interval
 
@@ -94,7 +94,10 @@ def p_value(difference: Interval) -> float:
         return math.nan
     if min(finite) == max(finite):
         return float(finite[0] == 0)
-    return float(stats.ttest_1samp(finite, 0.0).pvalue)
+    n = len(finite)
+    t = np.mean(finite) / (np.std(finite, ddof=1) / math.sqrt(n))
+    # The distribution function itself: stats.ttest_1samp takes a thousand times as long.
+    return float(2 * special.stdtr(n - 1, -abs(t)))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

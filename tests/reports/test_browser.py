@@ -21,6 +21,9 @@ PROBE = """<script>window.addEventListener("load", () => setTimeout(() => {
   document.querySelector('input[name="gallery-seed"][value="1"]').click();
   const shown = [...document.querySelectorAll(".panel")].filter((panel) => !panel.hidden);
   document.body.dataset.panels = shown.map((p) => p.dataset.task + p.dataset.seed).join();
+  document.querySelector('input[name="encoder"][value="efficientnet-lite0"]').click();
+  document.body.dataset.encoders = ["scatter", "attainment"].map((kind) =>
+    document.querySelector(`[data-kind="${kind}"] .xtitle`).textContent).join();
   document.body.dataset.axes = [...document.querySelectorAll('[data-kind="curve"] .xtitle')]
     .map((title) => title.textContent).join();
 }, 2000));</script></body>"""
@@ -46,5 +49,7 @@ def test_it_draws_its_figures_offline_and_without_errors(run: Run, tmp_path: Pat
     (body,) = re.findall(r"<body[^>]*>", done.stdout)
     assert 'data-panels="style1"' in body
     assert 'data-axes="Reward calls,Reward calls"' in body
+    both = "Diversity (efficientnet-lite0),Diversity (efficientnet-lite0)"
+    assert f'data-encoders="{both}"' in body
     # Plotly draws three layers a figure.
     assert done.stdout.count('class="main-svg"') >= 4

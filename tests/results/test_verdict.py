@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from results import store, verdict
+from results import comparisons, store, verdict
 from results.store import Run
 from tests.results.synthetic import Synthetic
 
@@ -17,19 +17,36 @@ def texts(run: Run, task: str) -> dict[str, list[str]]:
 
 def test_it_names_who_is_above_base_and_who_does_not_beat_best_of_n(run: Run) -> None:
     claims = texts(run, "style")
-    assert claims["Reward above base"] == ["dag", "ddpo", "alignprop"]
+    assert claims["Reward above base"] == ["dag", "alignprop"]
+    # Its interval excludes zero, but not after adjusting for ten comparisons.
+    assert claims["Reward not separable from base"] == ["ddpo"]
+    (ddpo,) = [
+        item.difference
+        for claim in verdict.claims(run, "style")
+        if claim.text == "Reward not separable from base"
+        for item in claim.items
+    ]
+    assert ddpo is not None and ddpo.sign == 1
     assert claims["Beats best-of-n at the same 128 reward calls"] == ["alignprop"]
+    assert claims["Not separable from best-of-n at the same 128 reward calls"] == ["ddpo"]
     # dag makes eleven calls an image: at 128 calls it has hardly begun.
-    assert claims["Does not beat best-of-n at the same 128 reward calls"] == ["dag", "ddpo"]
+    assert claims["Below best-of-n at the same 128 reward calls"] == ["dag"]
     assert "Reward below base" not in claims
+
+
+def test_claims_are_those_of_the_adjusted_comparisons(run: Run) -> None:
+    for task in ("style", "colourfulness"):
+        against = comparisons.family(run, task, "reward", task).against("base")
+        above = [name for name, each in against.items() if each.p_adjusted < 0.05]
+        above = [name for name in above if name != "best-of-n"]
+        assert texts(run, task)["Reward above base"] == above
 
 
 def test_a_method_that_beats_best_of_n_only_at_the_end_is_granted_that(run: Run) -> None:
     claims = verdict.claims(run, "style")
-    lost = next(claim for claim in claims if claim.text.startswith("Does not beat"))
+    lost = next(claim for claim in claims if claim.text.startswith("Below best-of-n"))
     notes = {item.method: item.note for item in lost.items}
-    assert notes["dag"].startswith("(at the end of training it does: +0.")
-    assert notes["ddpo"] == ""
+    assert notes["dag"].startswith("(at the end of training it beats it: +0.")
 
 
 def test_missing_cells_and_bad_images_are_told(run: Run) -> None:
@@ -42,8 +59,9 @@ def test_missing_cells_and_bad_images_are_told(run: Run) -> None:
 
 def test_the_headline_counts_pairs(run: Run) -> None:
     headline = verdict.headline(run)
-    assert "in 5 of 5 pairs of method and reward" in headline
-    assert "with at least as many reward calls was beaten in 2 of 5" in headline
+    assert "in 4 of 5 pairs of method and reward" in headline
+    assert "with at least as many reward calls was separably beaten in 1 of 5" in headline
+    assert "Few seeds separate only differences far larger than their spread." in headline
     assert verdict.coverage_sentence(run) == "27 cells: 23 done, 1 failed, 3 not applicable."
 
 
