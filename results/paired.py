@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
-from results.intervals import CONFIDENCE, Interval, t_interval
+from results.intervals import CONFIDENCE, Interval, t_interval, t_quantile
 
 PromptScores = Mapping[int, ArrayLike]
 """Seed to a value for each prompt, [prompts]."""
@@ -64,21 +64,16 @@ def compare(
 
     Raises ValueError where the two do not have the same number of prompts.
     """
-    pairs = {
-        seed: (
-            np.asarray(scores[seed], dtype=np.float64),
-            np.asarray(reference_scores[seed], dtype=np.float64),
-        )
-        for seed in sorted(scores.keys() & reference_scores.keys())
-    }
-    if any(ours.shape != theirs.shape for ours, theirs in pairs.values()):
+    seeds = sorted(scores.keys() & reference_scores.keys())
+    if len({np.shape(each[seed]) for seed in seeds for each in (scores, reference_scores)}) > 1:
         raise ValueError(f"{method} and {reference} were evaluated on different prompts")
-    by_prompt = [ours - theirs for ours, theirs in pairs.values()]
-    difference = t_interval(
-        {seed: float(np.mean(each)) for seed, each in zip(pairs, by_prompt, strict=True)}
-    )
-    finite = [each for each in by_prompt if np.isfinite(each).all()]
-    improvement = float(np.mean(np.sign(finite) / 2 + 0.5)) if finite else math.nan
+    ours = np.array([scores[seed] for seed in seeds], dtype=np.float64)
+    theirs = np.array([reference_scores[seed] for seed in seeds], dtype=np.float64)
+    by_prompt = np.atleast_2d(ours - theirs)  # [seeds, prompts]
+    means = by_prompt.mean(axis=1) if seeds else np.empty(0)
+    difference = t_interval(dict(zip(seeds, means.tolist(), strict=True)))
+    finite = by_prompt[np.isfinite(by_prompt).all(axis=1)]
+    improvement = float(np.mean(np.sign(finite) / 2 + 0.5)) if finite.size else math.nan
     p = p_value(difference)
     return Comparison(method, reference, difference, improvement, p, p, planned)
 
@@ -94,10 +89,9 @@ def p_value(difference: Interval) -> float:
         return math.nan
     if min(finite) == max(finite):
         return float(finite[0] == 0)
-    n = len(finite)
-    t = np.mean(finite) / (np.std(finite, ddof=1) / math.sqrt(n))
-    # The distribution function itself: stats.ttest_1samp takes a thousand times as long.
-    return float(2 * special.stdtr(n - 1, -abs(t)))
+    degrees = len(finite) - 1
+    error = difference.half_width / t_quantile(degrees)
+    return float(2 * special.stdtr(degrees, -abs(difference.mean) / error))
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:
