@@ -65,6 +65,7 @@ def _templates() -> Environment:
 def _context(run: Run, templates: Environment) -> dict[str, Any]:
     cross = analysis.cross_rewards(run)
     throughput = analysis.throughput(run).to_dict("records")
+    rows = aggregates.aggregate_table(run)
     return {
         "run": run,
         "record": run.record,
@@ -77,7 +78,7 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "coverage_sentence": verdict.coverage_sentence(run),
         "tasks": [_task(run, task) for task in scores.tasks(run)],
         "coverage": views.coverage_rows(run),
-        "aggregates": statistics.aggregate_rows(rows := aggregates.aggregate_table(run)),
+        "aggregates": statistics.aggregate_rows(rows),
         "profile": statistics.profile_figure(run, rows).to_plotly_json() if rows else None,
         "profile_measures": statistics.measures(rows),
         "reward_levels": matched.REWARD_LEVELS,

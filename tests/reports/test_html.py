@@ -9,16 +9,7 @@ from pathlib import Path
 import pytest
 
 from reports.html import render, write_report
-from results import (
-    analysis,
-    comparisons,
-    matched,
-    numbers,
-    records,
-    scores,
-    store,
-    verdict,
-)
+from results import analysis, records, scores, store, verdict
 from results.store import ResultsError, Run
 from tests.reports.page import Element, Page
 from tests.results.synthetic import Synthetic
@@ -146,65 +137,6 @@ def test_every_figure_has_its_table_and_valid_data(parsed: Page) -> None:
         figure = json.loads(script.text)
         assert figure["data"] and figure["layout"]["meta"]["axes"]
     assert len([s for s in parsed.find("summary") if s.text == "Table of this figure"]) == 7
-
-
-def test_every_comparison_is_shown_with_its_adjusted_p(run: Run, parsed: Page) -> None:
-    rows = {
-        (row.attributes["data-method"], row.attributes["data-against"], i): row
-        for i, table in enumerate(parsed.find("table", class_="comparisons"))
-        for row in parsed.find("tr")
-        if table in row.parents and "data-against" in row.attributes
-    }
-    count = 0
-    for i, task in enumerate(scores.tasks(run)):
-        for each in comparisons.family(run, task, "reward", task).comparisons:
-            text = rows[each.method, each.reference, i].text
-            assert numbers.p_value(each.p_adjusted) in text
-            assert numbers.share(each.improvement) in text
-            partial = f"partial ({each.difference.seeds} of {each.planned})"
-            assert (partial in text) == each.partial
-            count += 1
-        for point in comparisons.equal_calls_family(run, task):
-            row = rows[point.comparison.method, "best-of-n at equal calls", i]
-            assert numbers.p_value(point.comparison.p_adjusted) in row.text
-            count += 1
-    assert count == len(rows) == 10 + 3 + 6 + 2
-
-
-def test_matched_values_and_hypervolumes_are_those_of_the_analysis(run: Run, parsed: Page) -> None:
-    shown = [e for e in parsed.find("td") if "data-share" in e.attributes]
-    expected = [
-        (share, row.diversity_at[share])
-        for task in scores.tasks(run)
-        for row in matched.trade_off_table(run, task)
-        for share in matched.REWARD_LEVELS
-    ]
-    assert len(shown) == len(expected) > 0
-    for cell, (share, at) in zip(shown, expected, strict=True):
-        assert float(cell.attributes["data-share"]) == share
-        if at.reached:
-            assert float(cell.attributes["data-value"]) == at.value.mean
-        assert ("seeds reach it" in cell.text) == (0 < at.reached < at.seeds)
-        assert ("never reaches it" in cell.text) == (at.seeds > 0 and at.reached == 0)
-    areas = [
-        float(e.attributes["data-hypervolume"])
-        for e in parsed.find("td")
-        if "data-hypervolume" in e.attributes
-    ]
-    assert areas == [
-        row.hypervolume.mean
-        for task in scores.tasks(run)
-        for row in matched.trade_off_table(run, task)
-    ]
-
-
-def test_aggregates_say_where_blocks_are_missing(run: Run, parsed: Page) -> None:
-    rows = [row for row in parsed.find("tr") if row.inside("table", **{"class": "aggregates"})]
-    by_method = {row.attributes["data-method"]: row.text for row in rows[1:]}
-    assert "partial (1 of 2)" in by_method["ddpo"]
-    assert "partial (0 of 2)" in by_method["alignprop"]
-    assert "nothing on colourfulness" in by_method["alignprop"]
-    assert "partial" not in by_method["dag"]
 
 
 def test_pictures_have_a_row_a_prompt_and_a_column_a_method(run: Run, parsed: Page) -> None:
