@@ -22,7 +22,7 @@ FEW_SEEDS = 5
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean over seeds with its 95 % t-interval.
+    """Mean over seeds, or an aggregate over seeds and tasks, with its 95 % interval.
 
     ``low`` and ``high`` are NaN with fewer than two finite values, ``mean`` with none. ``values``
     keeps every seed's value, those that are not finite included; they do not enter the mean.

@@ -50,6 +50,12 @@ def test_a_collapse_within_prompts_is_seen_though_prompts_differ() -> None:
         pairwise_cosine_distance(collapsed)
     )
     assert ratio > 100
+    # Pooled over prompts the two would look alike.
+    pooled = [
+        pairwise_cosine_distance(features.reshape(1, -1, 32))[0]
+        for features in (diverse, collapsed)
+    ]
+    assert pooled[0] / pooled[1] < 1.1
 
 
 def test_features_without_direction_give_nan_for_their_prompt_only() -> None:
