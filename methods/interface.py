@@ -142,11 +142,15 @@ class Method:
     needs_stochastic_sampler: ClassVar[bool] = False
     """Whether the sampler must have eta > 0, so that transitions have a density."""
     trains: ClassVar[bool] = True
+    extra: ClassVar[str] = ""
+    """The optional dependencies it needs: ``pip install 'alignment-benchmark[extra]'``."""
     candidates: int = 1
     """Images drawn for each evaluation image, of which the one of highest reward is kept."""
 
     def __init__(self, task: Task, config: MethodConfig) -> None:
         """Raises ``ValueError`` when the task lacks what the method needs."""
+        if reason := self.unavailable():
+            raise ValueError(f"{self.name} {reason}")
         if self.needs_reward_gradient and task.reward_gradient is None:
             raise ValueError(f"{self.name} needs a reward with a gradient")
         if self.needs_stochastic_sampler and task.policy.eta <= 0:
@@ -154,6 +158,12 @@ class Method:
         self.task = task
         self.policy = task.policy
         self.round = 0
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why the method cannot run on this machine, such as a package that is not installed;
+        empty if it can."""
+        return ""
 
     @property
     def rounds(self) -> int:
