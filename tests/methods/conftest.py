@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -46,11 +47,22 @@ def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) ->
 
 
 def make_method(name: str, task: Task, **options: Any) -> Method:
-    """A method with options beside its defaults, on all transitions unless told otherwise."""
+    """A method with options beside its defaults, on all transitions unless told otherwise; skips
+    the test, saying why, where the method's optional dependencies are not installed."""
     kind = methods.get(name)
+    if reason := kind.unavailable():
+        pytest.skip(f"{name} {reason}")
     if "timestep_fraction" in kind.Config.model_fields:
         options = {"timestep_fraction": 1.0, **options}
     return kind(task, kind.Config(**options))
+
+
+def optimizer_of(method: Any) -> Any:
+    """The policy's optimizer, TRL's own in the form of ours."""
+    if not hasattr(method, "trl"):
+        return method.optimizer
+    adamw = method.trl.trainer.optimizer.optimizer
+    return SimpleNamespace(adamw=adamw, parameters=adamw.param_groups[0]["params"])
 
 
 def gradient_of(optimizer: Any) -> list[torch.Tensor]:

@@ -14,7 +14,15 @@ from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.rollout import rollout, sample
 from methods import replay, sampling
 from methods.alignprop import AlignPropConfig, gradient_steps, sample_with_gradient
-from tests.methods.conftest import PROMPTS, ROUND, STEPS, gradient_of, make_method, make_task
+from tests.methods.conftest import (
+    PROMPTS,
+    ROUND,
+    STEPS,
+    gradient_of,
+    make_method,
+    make_task,
+    optimizer_of,
+)
 
 MakePolicy = Callable[..., LatentDiffusion]
 TRAINED = [name for name, kind in methods.registry().items() if kind.trains]
@@ -64,6 +72,18 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
             "optimizer_steps": 2,
         },
     ),
+    ("trl-ddpo", {}, {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 2}),
+    (
+        "trl-alignprop",
+        {"last_steps": 3},
+        {
+            "unet_forward": PASS + 2 * IMAGES * 3,
+            "unet_backward": 2 * IMAGES * 3,
+            "reward_calls": 0,
+            "reward_gradient_calls": IMAGES,
+            "optimizer_steps": 2,
+        },
+    ),
 ]
 
 
@@ -74,7 +94,7 @@ def test_a_round_costs_what_is_counted_by_hand(
     policy = tiny_policy()
     make_method(name, make_task(policy), **ROUND, **options).step()
     expected = {"images": IMAGES, "vae_decode": IMAGES, "vae_encode": 0, **expected}
-    if name != "alignprop":
+    if "alignprop" not in name:
         expected = {"reward_calls": IMAGES, "reward_gradient_calls": 0, **expected}
     counts = policy.ledger.counts()
     assert {key: counts[key] for key in expected} == expected
@@ -146,7 +166,9 @@ def test_more_updates_than_trajectories_are_refused() -> None:
         replay.update_orders(torch.Generator(), 8, 5, updates=9, micro_batch_size=3)
 
 
-@pytest.mark.parametrize("name", ["alignprop", "dag", "ddpo", "ddpo-sf"])
+@pytest.mark.parametrize(
+    "name", ["alignprop", "dag", "ddpo", "ddpo-sf", "trl-alignprop", "trl-ddpo"]
+)
 def test_gradients_do_not_depend_on_the_micro_batch(tiny_policy: MakePolicy, name: str) -> None:
     gradients = []
     for size in (4, 8):
@@ -159,7 +181,7 @@ def test_gradients_do_not_depend_on_the_micro_batch(tiny_policy: MakePolicy, nam
         if name == "dag":
             method.flow.optimizer.gradient_clip = 1e9
         method.step()
-        gradients.append(gradient_of(method.optimizer))
+        gradients.append(gradient_of(optimizer_of(method)))
         if name == "dag":
             gradients[-1] += gradient_of(method.flow.optimizer)
     for a, b in zip(*gradients, strict=True):
@@ -173,10 +195,12 @@ def test_a_resumed_run_is_the_same_bit_for_bit(
     tiny_policy: MakePolicy, name: str, tracker: bool
 ) -> None:
     options: dict[str, Any] = dict(ROUND)
-    if name in ("ddpo", "ddpo-sf"):
+    if name in ("ddpo", "ddpo-sf", "trl-ddpo"):
         options |= {"advantage": "per_prompt_tracker", "tracker_min_count": 5} if tracker else {}
     elif name == "alignprop":
         options |= {"truncation": "random-per-trajectory"} if tracker else {}
+    elif name == "trl-alignprop":
+        options |= {"truncation": "random-per-step"} if tracker else {}
     else:
         options |= {"reward_unit": "initial_std"} if tracker else {}
     policy = tiny_policy()
@@ -202,7 +226,7 @@ def test_methods_share_prompts_and_noise(tiny_policy: MakePolicy) -> None:
         method = make_method(name, make_task(tiny_policy(), seed=3), **ROUND, **single)
         means[name] = method.step()
     rewards = {name: metrics["reward_mean"] for name, metrics in means.items()}
-    # AlignProp scores unrounded pictures.
+    # AlignProp scores unrounded pictures; TRL's schedule is rounded.
     assert max(rewards.values()) - min(rewards.values()) < 1e-3, rewards
     assert rewards["dag"] == rewards["ddpo"] == rewards["ddpo-sf"] == rewards["dag-kl"]
 

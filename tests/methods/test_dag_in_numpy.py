@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from methods import replay, sampling
+from tests.how_we_know import Record
 from tests.methods.conftest import ROUND, gradient_of, make_method, make_task
 from tests.methods.point import PointPolicy
 
@@ -192,10 +193,15 @@ def updated(name: str) -> tuple[Any, Round, Parameters, dict[str, float]]:
 
 
 @pytest.mark.parametrize("name", ["dag", "dag-kl"])
-def test_one_update(name: str) -> None:
+def test_one_update(name: str, evidence: Record) -> None:
     method, sampled, before, metrics = updated(name)
     loss = sampled.losses_db if name == "dag" else sampled.losses_kl
-    assert metrics["loss"] == pytest.approx(loss(before, before), rel=1e-5)
+    evidence(
+        f"{name}: loss of one update in NumPy",
+        abs(metrics["loss"] / loss(before, before) - 1),
+        1e-5,
+        "loss of a whole update and its equations in NumPy, float64, relative",
+    )
 
     expected = gradient(loss, before)
     parts = [gradient_of(method.optimizer)[0].flatten()]
@@ -204,7 +210,12 @@ def test_one_update(name: str) -> None:
     for actual, own in zip(parts, (expected[:3], expected[3:]), strict=True):
         largest = np.abs(own).max()
         assert largest > 1e-2
-        np.testing.assert_allclose(actual.double().numpy(), own, rtol=0, atol=1e-5 * largest)
+        evidence(
+            f"{name}: gradient of one update in NumPy",
+            np.abs(actual.double().numpy() - own).max() / largest,
+            1e-5,
+            "gradients of policy and flow, central differences of the loss in NumPy, relative",
+        )
 
     after = Parameters.of(method)
     start = np.concatenate([before.mean, before.flow.flatten()])

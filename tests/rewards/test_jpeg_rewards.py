@@ -50,6 +50,12 @@ def test_size_of_noise():
     assert jpeg_kilobytes(small).item() == pytest.approx(5.433, rel=0.01)
 
 
+def test_size_of_a_ramp():
+    levels = np.floor(np.linspace(0, 255, 512))
+    ramp = from_levels(np.tile(levels[None, :, None], (512, 1, 3)))
+    assert jpeg_kilobytes(ramp).item() == pytest.approx(15.593, rel=0.01)
+
+
 def test_size_is_that_of_pillow_on_the_rounded_picture(varied_images):
     images = varied_images(6, seed=5)
     for image, kilobytes in zip(images, jpeg_kilobytes(images).tolist(), strict=True):
