@@ -25,11 +25,10 @@ import contextlib
 import importlib.metadata
 from collections.abc import Callable, Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import torch
 from diffusers import DDIMScheduler
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
 from torch import nn
 
@@ -117,7 +116,7 @@ class GridScheduler(DDIMScheduler):
 class StandIn(nn.Module):
     """A part of a pipeline that stays where it is and as precise as it is."""
 
-    def to(self, *args: Any, **kwargs: Any) -> StandIn:
+    def to(self, *args: Any, **kwargs: Any) -> Self:
         """Nothing: the policy's parts are placed already."""
         return self
 
@@ -129,8 +128,8 @@ class PolicyUnet(StandIn):
         super().__init__()
         self.policy = policy
         self.trained = nn.ParameterList(policy.parameters())
-        channels, *_, size = policy.latent_shape
-        self.config = SimpleNamespace(in_channels=channels, sample_size=size)
+        shape = policy.latent_shape
+        self.config = SimpleNamespace(in_channels=shape[0], sample_size=shape[-1])
         steps = torch.arange(policy.schedule.steps)
         self.step_of = torch.zeros(len(policy.schedule.alphas_cumprod), dtype=torch.long)
         self.step_of[policy.schedule.timesteps] = steps
@@ -159,9 +158,17 @@ class PolicyVae(StandIn):
         self.config = SimpleNamespace(scaling_factor=1.0)  # the policy's decoder has its own
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True) -> tuple[torch.Tensor]:
-        """Pictures ``[n, 3, h, w]`` in [-1, 1]."""
+        """What the policy decodes, as it is: pictures ``[n, 3, h, w]`` are in [0, 1] already."""
         with self.policy.ledger.phase("reward"):
-            return (2 * self.policy.decode(latents) - 1,)
+            return (self.policy.decode(latents),)
+
+
+class ImageProcessor:
+    """Leaves pictures as they are, in the call of diffusers' processor."""
+
+    def postprocess(self, images: torch.Tensor, **_: Any) -> torch.Tensor:
+        """``images``."""
+        return images
 
 
 class Tokenizer:
@@ -211,7 +218,7 @@ class PolicyPipeline:
         self.scheduler = GridScheduler(policy.schedule)
         self.unet, self.vae, self.tokenizer = PolicyUnet(policy), PolicyVae(policy), Tokenizer()
         self.text_encoder = TextEncoder(policy, self.tokenizer)
-        self.image_processor = VaeImageProcessor(vae_scale_factor=1)
+        self.image_processor = ImageProcessor()
         self.generators: list[torch.Generator] = []
         self._execution_device = policy.device
 

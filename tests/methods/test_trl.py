@@ -240,7 +240,7 @@ def test_its_defaults_are_the_released_settings() -> None:
 @pytest.mark.parametrize("name", ["trl-ddpo", "trl-alignprop"])
 def test_global_generators_are_left_alone(name: str) -> None:
     def state() -> list[Any]:
-        numpy = np.random.get_state()[1].tolist()  # type: ignore[index, union-attr]
+        numpy = np.random.get_state(legacy=False)["state"]["key"].tolist()
         return [random.getstate(), numpy, torch.get_rng_state().tolist()]
 
     options = {} if name == "trl-ddpo" else {"truncation": "random-per-step"}
