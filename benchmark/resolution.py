@@ -18,6 +18,7 @@ from methods import registry as method_registry
 from rewards import Reward
 from rewards import load as load_reward
 from rewards import registry as reward_registry
+from rewards.interface import RewardInputError
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         for name in chosen
     }
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
+    _check_prompts(rewards, suite)
     options = {name: config.model_dump(mode="json") for name, config in configs.items()}
     return ResolvedSuite(
         suite=suite.model_copy(update={"methods": options}),
@@ -70,6 +72,15 @@ def _find_reward(name: str, origins: Origins) -> Reward:
         return load_reward(name)
     except (OSError, ValueError) as error:
         raise UsageError(f"reward {name!r} cannot be loaded: {error}") from error
+
+
+def _check_prompts(rewards: dict[str, Reward], suite: Suite) -> None:
+    for reward in rewards.values():
+        for which in ("train", "evaluation"):
+            try:
+                reward.check_prompts(getattr(suite.prompts, which))
+            except RewardInputError as error:
+                raise UsageError(f"prompts.{which}: {error}") from error
 
 
 def _check_known(

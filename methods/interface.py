@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffusion.policy import Policy
 from diffusion.randomness import generator
+from methods import processes
 
 RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
 """Images float ``[n, 3, h, w]`` in [0, 1] and their prompts to rewards fp32 ``[n]``."""
@@ -73,6 +74,15 @@ TimestepFraction = Annotated[
         le=1,
         description="Share of each trajectory's transitions that is trained on, drawn at random. "
         "Released 1; 0.5, which lets a small budget sample more rounds.",
+    ),
+]
+StepWeight = Annotated[
+    Literal["uniform", "balanced"],
+    Field(
+        description="Weight of a transition in the loss: 1, as released, or in inverse proportion "
+        "to the size of its score (diffusion.kernel.score_scale), mean 1. 'balanced', since with "
+        "few sampling steps one late step, which hardly changes the image, makes up nine tenths "
+        "of the variance of a uniform policy gradient.",
     ),
 ]
 LearningRate = Annotated[
@@ -143,7 +153,16 @@ class Method:
     """Whether the sampler must have eta > 0, so that transitions have a density."""
     trains: ClassVar[bool] = True
     extra: ClassVar[str] = ""
-    """The optional dependencies it needs: ``pip install 'alignment-benchmark[extra]'``."""
+    """The extra of this project that installs what the method needs beyond its dependencies."""
+    micro_batch_invariant: ClassVar[bool] = True
+    """Whether an option ``micro_batch_size``, if there is one, only gathers the gradient in other
+    parts; False where the micro-batch is part of the estimator."""
+    on_policy_in_half_precision: ClassVar[bool] = True
+    """Whether the importance ratio, if there is one, is 1 at a round's first update in bfloat16
+    too; False where stored log densities are of latents before they are rounded."""
+    several_processes: ClassVar[bool] = True
+    """Whether a process group takes the step that one process would take, see
+    ``methods/processes.py``; False if the method refuses to start in a group of several."""
     candidates: int = 1
     """Images drawn for each evaluation image, of which the one of highest reward is kept."""
 
@@ -155,6 +174,10 @@ class Method:
             raise ValueError(f"{self.name} needs a reward with a gradient")
         if self.needs_stochastic_sampler and task.policy.eta <= 0:
             raise ValueError(f"{self.name} needs a stochastic sampler: eta is {task.policy.eta}")
+        if not self.several_processes and processes.count() > 1:
+            raise ValueError(
+                f"{self.name} trains in one process, and the group has {processes.count()}"
+            )
         self.task = task
         self.policy = task.policy
         self.round = 0
@@ -171,7 +194,11 @@ class Method:
         return 0
 
     def step(self) -> dict[str, float]:
-        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first."""
+        """Trains for one round; returns its metrics, ``reward_mean`` and ``reward_std`` first.
+
+        A method with an importance ratio reports the largest |log ratio| of the round's first
+        update as ``log_ratio_first``: 0 up to rounding, since that update is on-policy.
+        """
         raise RuntimeError(f"{self.name} does not train")
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods import processes
+
 
 class Optimizer:
     """AdamW (betas 0.9 and 0.999, epsilon 1e-8) over parameters whose gradients accumulate."""
@@ -27,11 +29,13 @@ class Optimizer:
         )
 
     def step(self) -> float:
-        """Clips, steps and clears the gradients; returns their norm before the clip.
+        """Clips, steps and clears the gradients, those of all processes added up; returns their
+        norm before the clip.
 
         Raises ``RuntimeError`` on a gradient that is not finite, leaving the parameters as they
         were.
         """
+        processes.sum_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(
             self.parameters, self.gradient_clip, error_if_nonfinite=True
         )

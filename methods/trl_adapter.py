@@ -43,7 +43,7 @@ RELEASE = "0.23.1"
 
 def unavailable() -> str:
     """Why TRL's trainers cannot run here, empty if they can; imports nothing."""
-    remedy = "pip install 'alignment-benchmark[trl]'"
+    remedy = f"pip install trl=={RELEASE}"
     try:
         installed = importlib.metadata.version("trl")
     except importlib.metadata.PackageNotFoundError:

@@ -6,9 +6,10 @@ and what is kept of its behaviour stands in ``methods/trl_adapter.py``. From the
 where both standardise over the round, one update gives the parameters of ``ddpo``.
 
 Differs from ``ddpo`` in what TRL lacks or does otherwise: rewards are standardised over the round
-or by prompt over rounds, not within a prompt's images (and by default over the round); log
-densities are averaged over dimensions only; micro-batches are all of one size, the largest up to
-``micro_batch_size`` that divides an update's trajectories. It shares the defects of its release:
+or by prompt over rounds, not within a prompt's images (and by default over the round); transitions
+weigh alike, there is no ``step_weight``; log densities are averaged over dimensions only;
+micro-batches are all of one size, the largest up to ``micro_batch_size`` that divides an update's
+trajectories; a group of several processes is refused. It shares the defects of its release:
 in bfloat16 the stored log density is of the latent before rounding, and advantages clip there.
 Differs from TRL alone in that the tracker knows prompts by their exact text, not re-tokenised.
 """
@@ -46,7 +47,7 @@ class TrlDdpoConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    learning_rate: interface.LearningRate = 3e-3
+    learning_rate: interface.LearningRate = 6e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     guidance_in_training: interface.GuidanceInTraining = True
@@ -80,6 +81,8 @@ class TrlDdpo(Method):
         }
     }
     needs_stochastic_sampler = True
+    on_policy_in_half_precision = False
+    several_processes = False
     extra = trl_adapter.EXTRA
 
     @classmethod
@@ -132,11 +135,13 @@ class TrlDdpo(Method):
         seed = self.task.generator("trl", self.round).initial_seed()
         updates = self.trl.step(prompts, generators, seed)
         self.round += 1
+        log_ratios = self.trl.take_log_ratios()
         return {
             **sampling.reward_metrics(self.trl.take_rewards()),
             "loss": sum(update["loss"] for update in updates) / len(updates),
             "gradient_norm": self.trl.take_norm(),
-            "approx_kl_last": updates[-1]["approx_kl"],
+            "log_ratio_first": log_ratios[0],
+            "log_ratio_last": log_ratios[-1],
             "clip_fraction_last": updates[-1]["clipfrac"],
         }
 

@@ -59,6 +59,8 @@ class TrlTrainer:
         self.waiting: list[tuple[str, torch.Generator]] = []
         self.rewards: list[torch.Tensor] = []
         self.norms: list[float] = []
+        self.log_ratios: list[float] = []
+        self._largest = 0.0
         self.updates = 0
         cpu = task.policy.device.type == "cpu"
         PartialState(cpu=cpu)  # before TRL is imported: it logs through accelerate
@@ -68,6 +70,9 @@ class TrlTrainer:
         self.accumulation = self.trainer.accelerator.gradient_accumulation_steps
         self._clip = self.trainer.accelerator.clip_grad_norm_
         self.trainer.accelerator.clip_grad_norm_ = self._clip_recorded
+        if kind == "DDPO":
+            self._loss = self.trainer.loss
+            self.trainer.loss = self._loss_recorded
 
     def _build(self, kind: str, cpu: bool, options: Mapping[str, Any]) -> Any:
         import trl
@@ -123,6 +128,11 @@ class TrlTrainer:
         norm, self.norms = self.norms[0], []
         return norm
 
+    def take_log_ratios(self) -> list[float]:
+        """The largest |log ratio| of each update since the last call."""
+        largest, self.log_ratios = self.log_ratios, []
+        return largest
+
     def _next_prompt(self) -> tuple[str, dict[str, Any]]:
         prompt, generator = self.waiting.pop(0)
         self.pipeline.generators.append(generator)
@@ -132,9 +142,16 @@ class TrlTrainer:
         self, images: torch.Tensor, prompts: Sequence[str], _: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
         with self.task.policy.ledger.phase("reward"):
-            rewards = self.reward(images, list(prompts))
+            rewards = self.reward(images, list(prompts)).float()  # TRL takes means: no integers
         self.rewards.append(rewards.detach())
         return rewards, {}
+
+    def _loss_recorded(
+        self, advantages: torch.Tensor, clip_range: float, ratio: torch.Tensor
+    ) -> torch.Tensor:
+        """TRL's clipped surrogate; notes how far the ratio ``[n]`` is from 1."""
+        self._largest = max(self._largest, float(ratio.detach().log().abs().max()))
+        return self._loss(advantages, clip_range, ratio)
 
     def _clip_recorded(self, parameters: Any, largest: float) -> None:
         """TRL's clip; raises ``RuntimeError`` on a gradient that is not finite, before the step."""
@@ -142,6 +159,8 @@ class TrlTrainer:
         if not np.isfinite(norm):
             raise RuntimeError(f"the gradient is not finite: its norm is {norm}")
         self.norms.append(norm)
+        self.log_ratios.append(self._largest)
+        self._largest = 0.0
         self.task.policy.ledger.add("optimizer_steps", 1)
 
     def state_dict(self) -> dict[str, Any]:

@@ -46,7 +46,21 @@ def test_a_run_of_both(tmp_path: Path, tiny_suite: Path) -> None:
     assert not left_behind
 
 
-def test_a_run_without_trl_says_what_to_install(
+def test_a_check_says_what_it_does_not_do(benchmark_command: Command) -> None:
+    if reason := methods.get("trl-ddpo").unavailable():
+        pytest.skip(f"trl-ddpo {reason}")
+    done = benchmark_command("check", "trl-ddpo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    *lines, last = done.stdout.splitlines()
+    inapplicable = [line for line in lines if not line.startswith("passed: ")]
+    assert [line.rpartition(": ")[2] for line in inapplicable] == [
+        "it is declared to compare with densities of unrounded latents",
+        "it trains in one process alone, and refuses two",
+    ]
+    assert last == f"trl-ddpo: {len(lines) - 2} checks passed, 2 not applicable"
+
+
+def test_without_trl_it_is_said_what_to_install(
     benchmark_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installed = importlib.metadata.version
@@ -59,6 +73,11 @@ def test_a_run_without_trl_says_what_to_install(
     monkeypatch.setattr(importlib.metadata, "version", version)
     error = one_line_error(benchmark_command("run", "--methods", "trl-ddpo", "--dry-run"), 4)
     assert "method 'trl-ddpo' needs the package trl, which is not installed" in error
-    assert "pip install 'alignment-benchmark[trl]'" in error
+    assert error.endswith("pip install trl==0.23.1")
+    error = one_line_error(benchmark_command("check", "trl-alignprop"), 4)
+    assert error == (
+        "error: trl-alignprop needs the package trl, which is not installed: "
+        "pip install trl==0.23.1"
+    )
     listed = benchmark_command("list", "methods")
     assert listed.returncode == 0 and "trl-ddpo" in listed.stdout and "extra trl" in listed.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ if reason := trl_adapter.unavailable():
 MakePolicy = Callable[..., LatentDiffusion]
 LORA = {"lora_rank": 4}
 """TRL's adapters: rank 4, alpha 4, on the same projections."""
+AS_TRL = {"advantage": "batch", "step_weight": "uniform"}
+"""What ``ddpo`` has to be told to be TRL's: it standardises and weighs otherwise by default."""
 
 
 def trained(policy: LatentDiffusion, name: str, **options: Any) -> tuple[Any, list[torch.Tensor]]:
@@ -45,7 +47,7 @@ def trained(policy: LatentDiffusion, name: str, **options: Any) -> tuple[Any, li
     return method, gradient_of(optimizer_of(method))
 
 
-def distance(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> float:
+def distance(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> float:
     """Of all the numbers together, relative."""
     one, other = (torch.cat([t.detach().flatten() for t in side]) for side in (ours, theirs))
     assert one.norm() > 0
@@ -62,7 +64,7 @@ def in_float32(policy: LatentDiffusion) -> LatentDiffusion:
 def test_one_update_of_ddpo_is_that_of_trl(tiny_policy: MakePolicy, evidence: Record) -> None:
     ours, theirs = tiny_policy(**LORA), tiny_policy(**LORA)
     start = [p.detach().clone() for p in ours.parameters()]
-    _, gradient = trained(ours, "ddpo", advantage="batch")
+    _, gradient = trained(ours, "ddpo", **AS_TRL)
     _, gradient_of_trl = trained(theirs, "trl-ddpo")
     assert distance(start, ours.parameters()) > 1e-3
     evidence(
@@ -89,10 +91,10 @@ def test_what_is_left_is_rounding_and_the_epsilon(
         return (values - reference.mean()) / (reference.std(correction=0) + 1e-8)
 
     _, gradient_of_trl = trained(tiny_policy(**LORA), "trl-ddpo")
-    _, gradient = trained(tiny_policy(**LORA), "ddpo", advantage="batch")
+    _, gradient = trained(tiny_policy(**LORA), "ddpo", **AS_TRL)
     monkeypatch.setattr(advantages, "standardise", standardise)
-    _, with_epsilon = trained(tiny_policy(**LORA), "ddpo", advantage="batch")
-    _, with_both = trained(in_float32(tiny_policy(**LORA)), "ddpo", advantage="batch")
+    _, with_epsilon = trained(tiny_policy(**LORA), "ddpo", **AS_TRL)
+    _, with_both = trained(in_float32(tiny_policy(**LORA)), "ddpo", **AS_TRL)
     apart = [distance(ours, gradient_of_trl) for ours in (gradient, with_epsilon, with_both)]
     assert apart == sorted(apart, reverse=True)
     evidence(
@@ -135,9 +137,9 @@ class Alone:
         import trl
         from trl.models import modeling_sd_base
 
-        self.policy, self.method = policy, make_method(name, make_task(policy), **ROUND)
-        self.task = self.method.task
-        prompts, self.generators = sampling.draw_round(self.task, 0, self.method.config)
+        self.policy, self.task = policy, make_task(policy)
+        shape: Any = methods.get(name).Config(**ROUND)
+        prompts, self.generators = sampling.draw_round(self.task, 0, shape)
         self.prompts = list(prompts)
         self.pipeline = trl.DefaultDDPOStableDiffusionPipeline(str(folder))
         kind = {"trl-ddpo": "DDPO", "trl-alignprop": "AlignProp"}[name]
@@ -154,7 +156,7 @@ class Alone:
             train_max_grad_norm=1e9,
             **({"train_clip_range": 3e-3, **sampled} if kind == "DDPO" else backprop),
         )
-        reward = self.task.reward if kind == "DDPO" else self.task.reward_gradient
+        reward: Any = self.task.reward if kind == "DDPO" else self.task.reward_gradient
         self.trainer = getattr(trl, f"{kind}Trainer")(
             config,
             lambda images, prompts, _: (reward(images, list(prompts)), {}),

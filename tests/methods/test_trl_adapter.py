@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 import methods
 from diffusion.kernel import make_schedule
+from methods import processes
 from methods.trl_adapter import GridScheduler
 from tests.methods.conftest import make_task
 from tests.methods.point import STABLE_DIFFUSION, PointPolicy
@@ -20,6 +21,23 @@ def test_updates_are_equal() -> None:
     for name in ("trl-ddpo", "trl-alignprop"):
         with pytest.raises(ValidationError, match="a round of 32 images cannot be split in 5"):
             methods.get(name).Config(updates_per_round=5)
+
+
+@pytest.mark.parametrize(("ours", "differing"), [("ddpo", {"advantage"}), ("alignprop", set())])
+def test_defaults_are_those_of_our_own(ours: str, differing: set[str]) -> None:
+    own = methods.get(ours).Config().model_dump()
+    theirs = methods.get(f"trl-{ours}").Config().model_dump()
+    assert theirs.keys() <= own.keys()
+    assert {option for option, value in theirs.items() if own[option] != value} == differing
+
+
+@pytest.mark.parametrize("name", ["trl-ddpo", "trl-alignprop"])
+def test_several_processes_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = methods.get(name)
+    monkeypatch.setattr(kind, "unavailable", classmethod(lambda _: ""))
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    with pytest.raises(ValueError, match=f"{name} trains in one process, and the group has 2"):
+        kind(make_task(PointPolicy()), kind.Config())
 
 
 @pytest.mark.parametrize(
@@ -54,5 +72,5 @@ def test_without_trl_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
         for name in ("trl-ddpo", "trl-alignprop"):
             kind = methods.get(name)
             assert said in kind.unavailable()
-            with pytest.raises(ValueError, match=r"pip install 'alignment-benchmark\[trl\]'"):
+            with pytest.raises(ValueError, match=r": pip install trl==0.23.1$"):
                 kind(make_task(PointPolicy()), kind.Config())
