@@ -108,10 +108,10 @@ class DagKlConfig(MethodConfig):
     initial_noise: interface.InitialNoise = "independent"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
-    timestep_fraction: interface.TimestepFraction = 0.5
+    timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "random"
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 6e-3
+    learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
