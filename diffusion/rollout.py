@@ -53,22 +53,29 @@ def rollout(
     generators: Sequence[torch.Generator],
     reduction: Reduction = "mean",
     batch_size: int = 32,
+    initial: torch.Tensor | None = None,
 ) -> Trajectories:
     """Sample one trajectory for each prompt, ``batch_size`` at a time.
 
     Each trajectory draws all its noise from its own generator, so it does not depend on the batch
-    it was in, beyond rounding.
+    it was in, beyond rounding; ``initial`` ``[n, ...]`` is x_T where it is given instead.
 
     Raises:
         ValueError: When a step has no noise (eta 0, or scheduler settings), naming the setting;
-            when there are not as many generators as prompts.
+            when there are not as many generators, or latents, as prompts.
     """
     require_stochastic(policy.schedule, policy.eta)
     _require_as_many(prompts, generators)
+    if initial is None:
+        initial = initial_latents(policy, generators)
+    elif len(initial) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts but {len(initial)} initial latents")
     parts = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        parts.append(_rollout_batch(policy, prompts[chosen], generators[chosen], reduction))
+        parts.append(
+            _rollout_batch(policy, prompts[chosen], generators[chosen], initial[chosen], reduction)
+        )
     policy.ledger.add("images", len(prompts))
     return _concatenate(parts)
 
@@ -118,11 +125,12 @@ def _rollout_batch(
     policy: Policy,
     prompts: Sequence[str],
     generators: Sequence[torch.Generator],
+    initial: torch.Tensor,
     reduction: Reduction,
 ) -> Trajectories:
     schedule = policy.schedule
     conditioning = policy.encode(prompts)
-    latents = [initial_latents(policy, generators)]
+    latents = [initial]
     log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
     for index in range(schedule.steps):
         x_t = latents[-1]

@@ -53,20 +53,23 @@ def update_orders(
     updates: int,
     micro_batch_size: int,
     timestep_fraction: float = 1.0,
+    timestep_draw: str = "random",
     shared_timesteps: bool = False,
 ) -> list[Order]:
     """The transitions of each of a round's updates, in order.
 
     ``micro_batch_size`` changes only how they are gathered, unless ``shared_timesteps`` asks for
-    micro-batches of a single timestep. Micro-batches differ in size by one at most. Raises
+    micro-batches of a single timestep. ``timestep_draw`` "first" keeps to the beginning of the
+    chain. Micro-batches differ in size by one at most. Raises
     ``ValueError`` when there are more updates than trajectories.
     """
     if updates > trajectories:
         raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
     used = max(1, int(steps * timestep_fraction))
+    drawn_from = used if timestep_draw == "first" else steps
     shuffled = torch.randperm(trajectories, generator=source)
     permuted = torch.stack(
-        [torch.randperm(steps, generator=source)[:used] for _ in range(trajectories)]
+        [torch.randperm(drawn_from, generator=source)[:used] for _ in range(trajectories)]
     )
     orders = []
     for share in torch.tensor_split(shuffled, updates):
