@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -12,7 +13,6 @@ from diffusion.kernel import (
     clean_prediction,
     log_density,
     require_stochastic,
-    transition,
 )
 from diffusion.policy import Conditioning, Policy
 
@@ -88,20 +88,50 @@ def sample(
 ) -> torch.Tensor:
     """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works)."""
     _require_as_many(prompts, generators)
-    eta = policy.eta if eta is None else eta
     finals = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        conditioning = policy.encode(prompts[chosen])
-        latents = initial_latents(policy, generators[chosen])
-        for index in range(policy.schedule.steps):
-            step = torch.full((len(latents),), index)
-            prediction = policy.predict_noise(latents, step, conditioning)
-            gaussian = transition(policy.schedule, step, latents, prediction.guided, eta)
-            latents = gaussian.sample(_noise(policy, generators[chosen])).to(policy.dtype)
-        finals.append(latents)
+        draw = partial(_noise, policy, generators[chosen])
+        finals.append(_denoise(policy, policy.encode(prompts[chosen]), draw, eta))
     policy.ledger.add("images", len(prompts))
     return torch.cat(finals)
+
+
+@torch.no_grad()
+def sample_jointly(
+    policy: Policy, prompt: str, n: int, source: torch.Generator, batch_size: int
+) -> torch.Tensor:
+    """n final latents of one prompt ``[n, ...]``, all noise from one generator.
+
+    Much faster than a generator a latent where latents are tiny; the price is that a latent
+    depends on how many there are in its batch.
+    """
+    finals = []
+    for size in [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0):
+        conditioning = policy.encode([prompt] * size)
+
+        def draw(shape: tuple[int, ...] = (size, *policy.latent_shape)) -> torch.Tensor:
+            return torch.randn(shape, generator=source).to(policy.device)
+
+        finals.append(_denoise(policy, conditioning, draw))
+    policy.ledger.add("images", n)
+    return torch.cat(finals)
+
+
+def _denoise(
+    policy: Policy,
+    conditioning: Conditioning,
+    draw_noise: Callable[[], torch.Tensor],
+    eta: float | None = None,
+) -> torch.Tensor:
+    """Final latents of one batch; ``draw_noise`` gives x_T, then the noise of each step."""
+    latents = draw_noise().to(policy.dtype)
+    for index in range(policy.schedule.steps):
+        step = torch.full((len(latents),), index)
+        prediction = policy.predict_noise(latents, step, conditioning)
+        gaussian = policy.transition(step, latents, prediction.guided, eta)
+        latents = gaussian.sample(draw_noise()).to(policy.dtype)
+    return latents
 
 
 def _require_as_many(prompts: Sequence[str], generators: Sequence[torch.Generator]) -> None:
@@ -128,7 +158,7 @@ def _rollout_batch(
         x_t = latents[-1]
         step = torch.full((len(prompts),), index)
         prediction = policy.predict_noise(x_t, step, conditioning)
-        gaussian = transition(schedule, step, x_t, prediction.guided, policy.eta)
+        gaussian = policy.transition(step, x_t, prediction.guided)
         # The density is that of the latent as stored: rounding it afterwards would move the
         # importance ratio of the first update away from 1.
         x_s = gaussian.sample(_noise(policy, generators)).to(policy.dtype)

@@ -23,6 +23,8 @@ on the mean over dimensions. The value of kappa is not released; 1 here. Differs
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import torch
@@ -32,8 +34,8 @@ from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import advantages, ddpo, flow_options, forward_looking, interface, replay, sampling
 from methods.dag import detailed_balance_residual
-from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.interface import Method, MethodConfig, Target, Task, register
+from methods.optimizer import Decay, Optimizer, WeightAverage
 
 MicroBatchSize = Annotated[
     int,
@@ -96,6 +98,8 @@ class DagKlConfig(MethodConfig):
     fresh_rewards: flow_options.FreshRewards = False
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
+    learning_rate_decay: Decay = "constant"
+    weight_average: WeightAverage = 0.0
     kappa: Kappa = 1.0
     baseline_group: BaselineGroup = "micro_batch"
     advantage_clip: advantages.Clip = 5.0
@@ -121,8 +125,21 @@ class DagKl(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
+            config.weight_average,
         )
         self.flow = forward_looking.ForwardLookingFlow(task, config)
+
+    @property
+    def target(self) -> Target:
+        """exp(beta r): the base model's density is no part of it."""
+        return Target(base=False, beta=self.flow.joint_beta())
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """The averaged weights inside, where they are asked for."""
+        with self.optimizer.averaged():
+            yield
 
     @property
     def rounds(self) -> int:
@@ -132,6 +149,8 @@ class DagKl(Method):
     def step(self) -> dict[str, float]:
         """Samples a round, scores its states, and takes its updates."""
         c = self.config
+        self.optimizer.set_progress(self.round / self.rounds)
+        self.flow.optimizer.set_progress(self.round / self.rounds)
         trajectories, terminal = sampling.sample_round(self.task, self.round, c)
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)

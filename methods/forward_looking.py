@@ -41,6 +41,7 @@ class ForwardLookingFlow:
             config.flow_learning_rate,
             config.weight_decay,
             config.flow_gradient_clip,
+            config.learning_rate_decay,
         )
         self.centre, self.scale = 0.0, 0.0
 
@@ -53,6 +54,14 @@ class ForwardLookingFlow:
         if c.beta_anneal == "constant":
             return beta
         return beta * min(1.0, (round_index + c.beta_anneal_from) / (c.beta_anneal_share * rounds))
+
+    def joint_beta(self) -> float:
+        """The beta of the raw reward that training ends at, for log-densities summed over
+        dimensions. A unit of the first round's rewards is known once that round was sampled."""
+        c = self.config
+        dimensions = torch.Size(self.policy.latent_shape).numel()
+        joint = c.beta * dimensions if c.beta_unit == "mean" else c.beta
+        return joint / (self.scale or 1.0)
 
     def state_rewards(self, trajectories: Trajectories, terminal: torch.Tensor) -> torch.Tensor:
         """Rewards ``[T + 1, n]`` of a round's states, in ``reward_unit``; the last row are those
