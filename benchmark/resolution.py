@@ -65,6 +65,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
 
 def _check_model_settings(suite: Suite, origins: Origins) -> None:
     """Raise ``UsageError`` for settings that the model cannot follow."""
+    models.find_model(suite.model.name)
     output = models.output(suite.model.name)
     for name in suite.evaluation.encoders:
         if encoders.INPUTS[name] != output:

@@ -11,7 +11,7 @@ import numpy as np
 
 from results.intervals import Interval, t_interval
 from results.records import DensityRecord
-from results.scores import done, done_cells, methods
+from results.scores import BASE, done, done_cells, methods
 from results.store import Run, load_density
 
 COLUMNS = {
@@ -38,8 +38,20 @@ class DensityRow:
     """Formula, with the beta where there is one."""
     modes: int
     """Modes there are to hold: of the target, or of p_base without one."""
+    base_entropy: float
+    """Of p_base, nats."""
     values: dict[str, Interval]
     """By field of ``DensityRecord``; fields that are None are left out."""
+
+    @property
+    def declares(self) -> bool:
+        """Whether the method has a target to reach."""
+        return "total_variation" in self.values
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether it maximises and holds less than half of the modes of p_base."""
+        return not self.declares and 2 * self.values["modes_covered"].mean < self.modes
 
 
 def has_densities(run: Run) -> bool:
@@ -48,9 +60,11 @@ def has_densities(run: Run) -> bool:
 
 
 def density_table(run: Run, task: str) -> list[DensityRow]:
-    """Every method that has exact metrics on a reward."""
-    rows = (_row(run, method, task) for method in methods(run))
-    return [row for row in rows if row is not None]
+    """Every method that has exact metrics on a reward; empty if only ``base`` has."""
+    rows = [_row(run, method, task) for method in methods(run)]
+    found = [row for row in rows if row is not None]
+    # ``base`` serves every reward, those included that its model has no use for.
+    return found if any(row.method != BASE for row in found) else []
 
 
 def _row(run: Run, method: str, task: str) -> DensityRow | None:
@@ -67,6 +81,7 @@ def _row(run: Run, method: str, task: str) -> DensityRow | None:
         method=method,
         target=describe(first),
         modes=first.modes,
+        base_entropy=first.base_entropy,
         values={name: interval for name, interval in values.items() if interval.values},
     )
 

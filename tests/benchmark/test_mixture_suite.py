@@ -165,7 +165,7 @@ def test_targets_are_the_formulas_they_are_called_by(name: str) -> None:
     policy = load_mixture(ledger=Ledger(), sampling_steps=5)
     reward = load(name)
     base, values = density.log_densities(policy, reward)
-    n = 1200
+    n = 480
     axis = torch.linspace(-3, 3, n + 1, dtype=torch.float64)[:-1] + 3 / n
     fine = torch.cartesian_prod(axis, axis)
     score = reward(fine.float(), [""] * len(fine)).double()
