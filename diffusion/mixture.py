@@ -42,6 +42,9 @@ SCHEDULER = {
 WEIGHTS = Path(str(resources.files("diffusion"))) / "mixture.safetensors"
 WIDTH, HIDDEN_LAYERS = 64, 3
 Variance = Literal["posterior", "learned"]
+MOST_LOG = 2.0
+"""Most of the variance's output that is used, 7.4 times the noise's own variance: training can
+drive the exponential of a network to infinity where it has seen nothing."""
 
 
 class PlaneNetwork(nn.Module):
@@ -163,7 +166,7 @@ class MixturePolicy(Policy):
         clean_variance = None
         if self.variance == "learned" and eta > 0:
             level = (1 - self.schedule.alpha(step)).float().to(self.device)
-            clean_variance = level * self._output(latents, step)[:, 2].exp()
+            clean_variance = level * self._output(latents, step)[:, 2].clamp(max=MOST_LOG).exp()
         return transition(self.schedule, step, latents, noise_prediction, eta, clean_variance)
 
     def _output(self, latents: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
