@@ -114,6 +114,23 @@ def report(
     print(write_report(run, out))
 
 
+@app.command(epilog=_EXIT_CODES + ".")
+def check(
+    subject: Annotated[
+        str,
+        typer.Argument(
+            metavar="METHOD_OR_FILE",
+            help="A method or reward by its name, or the class in a file of yours: "
+            "path/to/file.py:Class.",
+        ),
+    ],
+) -> None:
+    """Check that a method or reward keeps what every one of its kind keeps, a line a check."""
+    from benchmark.conformance import subject as subjects
+
+    subjects.check(subject)
+
+
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what can be named: methods, rewards, suites or models."""

@@ -14,6 +14,7 @@ EXIT_CODES = {
     2: "the run ended, but some cells failed; the others are done and reported",
     3: "nothing to report: no such run, damaged or incompatible results",
     4: "bad input: unknown name or key, malformed suite, unwritable folder, missing weights",
+    5: "a method or reward does not conform; the lines before say what failed",
     130: "interrupted; the same command with --out RUN finishes the rest",
 }
 """Exit code to its meaning; 1 is left to defects of the program itself."""
@@ -42,6 +43,12 @@ class NothingToReport(BenchmarkError):
     """A run folder that cannot be reported."""
 
     exit_code = 3
+
+
+class DoesNotConform(BenchmarkError):
+    """A method or reward failed checks."""
+
+    exit_code = 5
 
 
 class Interrupted(BenchmarkError):

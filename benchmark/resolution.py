@@ -18,6 +18,7 @@ from methods import registry as method_registry
 from rewards import Reward
 from rewards import load as load_reward
 from rewards import registry as reward_registry
+from rewards.interface import RewardInputError
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         for name in chosen
     }
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
+    _check_prompts(rewards, suite)
     options = {name: config.model_dump(mode="json") for name, config in configs.items()}
     return ResolvedSuite(
         suite=suite.model_copy(update={"methods": options}),
@@ -73,7 +75,7 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
                 f"{origins.of(('evaluation', 'encoders'))}: evaluation.encoders: {name} looks at "
                 f"{encoders.INPUTS[name]}s, and model {suite.model.name!r} makes {output}s"
             )
-    wanted = {"variance": "posterior"}
+    wanted: dict[str, str | float] = {"variance": "posterior"}
     if output == "point":
         wanted = {"guidance_scale": 1.0, "trainable": "full", "dtype": "float32"}
     for key, value in wanted.items():
@@ -88,6 +90,15 @@ def _find_reward(name: str, origins: Origins) -> Reward:
         return load_reward(name)
     except (OSError, ValueError) as error:
         raise UsageError(f"reward {name!r} cannot be loaded: {error}") from error
+
+
+def _check_prompts(rewards: dict[str, Reward], suite: Suite) -> None:
+    for reward in rewards.values():
+        for which in ("train", "evaluation"):
+            try:
+                reward.check_prompts(getattr(suite.prompts, which))
+            except RewardInputError as error:
+                raise UsageError(f"prompts.{which}: {error}") from error
 
 
 def _check_known(

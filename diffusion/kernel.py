@@ -192,6 +192,20 @@ def clean_weight(schedule: Schedule, step: torch.Tensor, eta: float) -> torch.Te
     return previous.sqrt() - direction * (alpha / (1 - alpha)).sqrt()
 
 
+def score_scale(schedule: Schedule, step: torch.Tensor, eta: float) -> torch.Tensor:
+    """|d mean / d noise_prediction| / sigma of p(x_s | x_t), float64 in the shape of ``step``.
+
+    The gradient of a transition's log-density to the noise prediction is this times a standard
+    normal draw, so its square is a step's share in the variance of a policy gradient. With the
+    schedule of Stable Diffusion it is about 1 but for the last step but one, where it is 8 at 10
+    steps; at 50 steps 0.4 to 0.6, and 4.6 there.
+    """
+    alpha, previous = schedule.alpha(step), schedule.alpha_previous(step)
+    std = standard_deviation(schedule, step, eta)
+    direction = (1 - previous - std**2).clamp(min=0).sqrt()
+    return ((previous * (1 - alpha) / alpha).sqrt() - direction).abs() / std
+
+
 def noising(schedule: Schedule, step: torch.Tensor, previous_latents: torch.Tensor) -> Gaussian:
     """q(x_t | x_s): the noising kernel between a step's two latents, given the cleaner one."""
     ratio = schedule.alpha(step) / schedule.alpha_previous(step)

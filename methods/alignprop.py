@@ -33,7 +33,7 @@ from torch.utils.checkpoint import checkpoint
 from diffusion.kernel import Gaussian
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import initial_latents
-from methods import interface, sampling
+from methods import interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -57,7 +57,7 @@ class AlignPropConfig(MethodConfig):
         ),
     ] = 2
     micro_batch_size: interface.MicroBatchSize = 16
-    learning_rate: interface.LearningRate = 3e-3
+    learning_rate: interface.LearningRate = 1e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     truncation: Annotated[
@@ -239,7 +239,8 @@ class AlignProp(Method):
         shuffled = torch.randperm(len(prompts), generator=self.task.generator("replay", self.round))
         rewards, losses, norms = [], [], []
         for share in torch.tensor_split(shuffled, c.updates_per_round):
-            for part in torch.tensor_split(share, -(-len(share) // c.micro_batch_size)):
+            own = [torch.zeros(0, device=self.policy.device)]
+            for part in replay.micro_batches(processes.own(share), c.micro_batch_size):
                 chosen = part.tolist()
                 reward, loss = self.accumulate(
                     [prompts[i] for i in chosen],
@@ -247,14 +248,15 @@ class AlignProp(Method):
                     carries[:, part],
                     len(share),
                 )
-                rewards.append(reward)
+                own.append(reward)
                 losses.append(loss)
+            rewards.append(processes.gather(torch.cat(own), len(share)))
             self.policy.ledger.add("optimizer_steps", 1)
             norms.append(self.optimizer.step())
         self.round += 1
         return {
             **sampling.reward_metrics(torch.cat(rewards)),
-            "loss": sum(losses) / len(norms),
+            "loss": processes.total(sum(losses)) / len(norms),
             "gradient_norm": norms[0],
             "gradient_steps": float(carries.float().sum(0).mean()),
         }

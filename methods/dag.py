@@ -27,13 +27,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
-from methods import flow_options, forward_looking, interface, replay, sampling
+from methods import flow_options, forward_looking, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Target, Task, register
 from methods.optimizer import Decay, Optimizer, WeightAverage
 
@@ -57,8 +58,9 @@ class DagConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
-    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0
@@ -72,10 +74,16 @@ class DagConfig(MethodConfig):
     reward_unit: flow_options.RewardUnit = "raw"
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
+    centre_states: flow_options.CentreStates = True
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
     weight_average: WeightAverage = 0.0
+
+    @model_validator(mode="after")
+    def _centre_has_rewards(self) -> Self:
+        flow_options.check_centre(self)
+        return self
 
 
 @register
@@ -92,6 +100,7 @@ class Dag(Method):
     def __init__(self, task: Task, config: DagConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -154,6 +163,8 @@ class Dag(Method):
             balance_total += float(balance.detach().sum()) / order.transitions
             regulariser_total += float(regulariser.detach().sum()) / order.transitions
         self.policy.ledger.add("optimizer_steps", 1)
+        balance_total = processes.total(balance_total)
+        regulariser_total = processes.total(regulariser_total)
         return {
             "loss": balance_total + c.regulariser_weight * regulariser_total,
             "balance_loss": balance_total,
@@ -165,7 +176,7 @@ class Dag(Method):
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``delta^2`` and the regulariser of each transition, ``[n]``."""
+        """``delta^2``, by its step's weight, and the regulariser of each transition, ``[n]``."""
         c, t = self.config, transitions
         # First, since a model may have to swap its weights for it, which a graph does not survive.
         log_reference = self.log_reference(t)
@@ -174,7 +185,8 @@ class Dag(Method):
         )
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_reference)
-        return delta.square(), forward_looking.output_distance(noise, t.noise_prediction)
+        balance = self.step_weights[t.step] * delta.square()
+        return balance, forward_looking.output_distance(noise, t.noise_prediction)
 
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
         """Log density ``[n]`` that the policy's is balanced against: log q(x_t | x_s)."""

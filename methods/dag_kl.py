@@ -15,24 +15,35 @@ gradient with the reward g = -delta a transition. Three losses are added,
 sg stopping the gradient and rho being the ratio to the policy that sampled. In expectation the
 policy moves as in DAG-DB; A is free of the scale of beta.
 
-Follows apple/ml-diffusion-alignment-gflownet with its KL coefficient on: the baseline is taken
-within a micro-batch of 8, whose transitions have different prompts and timesteps; ratio clip 1e-4
-on the mean over dimensions. The value of kappa is not released; 1 here. Differs as DAG-DB does
-(``methods/dag.py``); ``baseline_group: timestep`` makes micro-batches of a single timestep.
+Follows apple/ml-diffusion-alignment-gflownet with its KL coefficient on; the value of kappa is
+not released, 1 here. Differs as DAG-DB does (``methods/dag.py``), and: the baseline is taken
+within micro-batches of a single timestep, since g has another mean at each (released:
+micro-batches of 8 of mixed prompts and timesteps, ``baseline_group: micro_batch``); the ratio clip
+is 3e-3 on the mean over dimensions, for a latent of 512 about the window on the joint log ratio
+that the released 1e-4 is for Stable Diffusion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
-from methods import advantages, ddpo, flow_options, forward_looking, interface, replay, sampling
+from methods import (
+    advantages,
+    ddpo,
+    flow_options,
+    forward_looking,
+    interface,
+    processes,
+    replay,
+    sampling,
+)
 from methods.dag import detailed_balance_residual
 from methods.interface import Method, MethodConfig, Target, Task, register
 from methods.optimizer import Decay, Optimizer, WeightAverage
@@ -49,7 +60,8 @@ BaselineGroup = Annotated[
     Literal["micro_batch", "timestep"],
     Field(
         description="Transitions the baseline is taken over: those of a micro-batch, whose "
-        "timesteps differ, as released, or micro-batches of a single timestep.",
+        "timesteps differ, as released, or micro-batches of a single timestep. 'timestep': the "
+        "residual has another mean at each, which a mixed baseline leaves in.",
     ),
 ]
 Kappa = Annotated[
@@ -81,8 +93,9 @@ class DagKlConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    learning_rate: interface.LearningRate = 3e-3
-    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
+    step_weight: interface.StepWeight = "balanced"
+    learning_rate: interface.LearningRate = 6e-3
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0
@@ -96,14 +109,20 @@ class DagKlConfig(MethodConfig):
     reward_unit: flow_options.RewardUnit = "raw"
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
+    centre_states: flow_options.CentreStates = False
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
     weight_average: WeightAverage = 0.0
     kappa: Kappa = 1.0
-    baseline_group: BaselineGroup = "micro_batch"
+    baseline_group: BaselineGroup = "timestep"
     advantage_clip: advantages.Clip = 5.0
-    ratio_clip: ddpo.RatioClip = 1e-4
+    ratio_clip: ddpo.RatioClip = 3e-3
+
+    @model_validator(mode="after")
+    def _centre_has_rewards(self) -> Self:
+        flow_options.check_centre(self)
+        return self
 
 
 @register
@@ -114,12 +133,17 @@ class DagKl(Method):
     title = "DAG-KL"
     paper = "2406.00633"
     Config = DagKlConfig
-    RELEASED = flow_options.RELEASED
+    RELEASED = {
+        name: {**settings, "baseline_group": "micro_batch", "ratio_clip": 1e-4}
+        for name, settings in flow_options.RELEASED.items()
+    }
     needs_stochastic_sampler = True
+    micro_batch_invariant = False
 
     def __init__(self, task: Task, config: DagKlConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -166,27 +190,39 @@ class DagKl(Method):
             )
             updates = [self.update(trajectories, rewards, beta, order) for order in orders]
         self.round += 1
+        ratios = [update.pop("log_ratio") for update in updates]
         mean = {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
-        return {**sampling.reward_metrics(terminal), **mean, "beta": beta}
+        return {
+            **sampling.reward_metrics(terminal),
+            **mean,
+            "log_ratio_first": ratios[0],
+            "log_ratio_last": ratios[-1],
+            "beta": beta,
+        }
 
     def update(
         self, trajectories: Trajectories, rewards: torch.Tensor, beta: float, order: replay.Order
     ) -> dict[str, float]:
-        """One step of policy and flow; the parts of the loss as means over transitions."""
+        """One step of policy and flow; the parts of the loss as means over transitions, and the
+        largest magnitude of log rho met."""
         c = self.config
         weights = {"flow_loss": 1.0, "policy_loss": c.kappa, "regulariser": c.regulariser_weight}
-        totals = dict.fromkeys(weights, 0.0)
+        totals, largest = dict.fromkeys(weights, 0.0), 0.0
         for trajectory, step in order.batches:
             t = replay.gather(self.policy, trajectories, trajectory, step, c.guidance_in_training)
-            sums = {name: part.sum() for name, part in self.losses(t, rewards, beta).items()}
+            losses = self.losses(t, rewards, beta)
+            sums = {name: losses[name].sum() for name in weights}
             weighted = torch.stack([weights[name] * part for name, part in sums.items()])
             (weighted.sum() / order.transitions).backward()
             for name, part in sums.items():
                 totals[name] += float(part.detach()) / order.transitions
+            largest = max(largest, float(losses["log_ratio"].abs().max()))
         self.policy.ledger.add("optimizer_steps", 1)
+        totals = {name: processes.total(value) for name, value in totals.items()}
         return {
             "loss": sum(weights[name] * total for name, total in totals.items()),
             **totals,
+            "log_ratio": processes.largest(largest),
             "gradient_norm": self.optimizer.step(),
             "flow_gradient_norm": self.flow.optimizer.step(),
         }
@@ -194,7 +230,8 @@ class DagKl(Method):
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> dict[str, torch.Tensor]:
-        """The three losses of each transition, unweighted, ``[n]`` each."""
+        """The three losses of each transition, ``[n]`` each: those of flow and policy by their
+        step's weight, none by its own; and log rho."""
         c, t = self.config, transitions
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
@@ -204,12 +241,13 @@ class DagKl(Method):
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy.detach(), log_noising)
         advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip)
+        surrogate = ddpo.clipped_surrogate(log_policy, t.log_density, advantage, c.ratio_clip)
+        weight = self.step_weights[t.step]
         return {
-            "flow_loss": delta.square(),
-            "policy_loss": ddpo.clipped_surrogate(
-                log_policy, t.log_density, advantage, c.ratio_clip
-            ),
+            "flow_loss": weight * delta.square(),
+            "policy_loss": weight * surrogate,
             "regulariser": forward_looking.output_distance(noise, t.noise_prediction),
+            "log_ratio": (log_policy - t.log_density).detach(),
         }
 
     def state_dict(self) -> dict[str, Any]:

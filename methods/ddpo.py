@@ -26,7 +26,7 @@ import torch
 from pydantic import Field, model_validator
 
 from diffusion.rollout import Trajectories
-from methods import advantages, interface, replay, sampling
+from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -59,7 +59,8 @@ class DdpoConfig(MethodConfig):
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
-    learning_rate: interface.LearningRate = 3e-3
+    step_weight: interface.StepWeight = "balanced"
+    learning_rate: interface.LearningRate = 6e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
@@ -80,6 +81,7 @@ ROUND = {
     "images_per_prompt": 1,
     "prompt_draw": "independent",
     "timestep_fraction": 1.0,
+    "step_weight": "uniform",
     "learning_rate": 3e-4,
     "ratio_clip": 1e-4,
     "advantage": "per_prompt_tracker",
@@ -123,6 +125,7 @@ class Ddpo(Method):
     def __init__(self, task: Task, config: DdpoConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -183,7 +186,7 @@ class Ddpo(Method):
                 advantage[transitions.trajectory],
                 c.ratio_clip,
             )
-            loss = losses.sum() / order.transitions
+            loss = (self.step_weights[transitions.step] * losses).sum() / order.transitions
             loss.backward()
             total += float(loss.detach())
             moved = (log_density.detach() - transitions.log_density).abs()
@@ -191,10 +194,10 @@ class Ddpo(Method):
             clipped += float((moved.expm1() > c.ratio_clip).sum()) / order.transitions
         self.policy.ledger.add("optimizer_steps", 1)
         return {
-            "loss": total,
+            "loss": processes.total(total),
             "gradient_norm": self.optimizer.step(),
-            "log_ratio": largest,
-            "clip_fraction": clipped,
+            "log_ratio": processes.largest(largest),
+            "clip_fraction": processes.total(clipped),
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch
 from pydantic import model_validator
 
 from diffusion.rollout import Trajectories
-from methods import advantages, interface, replay, sampling
+from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
 from methods.optimizer import Optimizer
 
@@ -41,6 +41,7 @@ class DdpoSfConfig(MethodConfig):
     prompt_draw: interface.PromptDraw = "without_replacement"
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
@@ -70,6 +71,7 @@ class DdpoSf(Method):
     def __init__(self, task: Task, config: DdpoSfConfig) -> None:
         super().__init__(task, config)
         self.config = config
+        self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
             self.policy.parameters(),
             config.learning_rate,
@@ -115,11 +117,11 @@ class DdpoSf(Method):
                 self.policy, transitions, c.reduction, c.guidance_in_training
             )
             losses = score_function_loss(log_density, advantage[transitions.trajectory])
-            loss = losses.sum() / order.transitions
+            loss = (self.step_weights[transitions.step] * losses).sum() / order.transitions
             loss.backward()
             total += float(loss.detach())
         self.policy.ledger.add("optimizer_steps", 1)
-        return {"loss": total, "gradient_norm": self.optimizer.step()}
+        return {"loss": processes.total(total), "gradient_norm": self.optimizer.step()}
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and per-prompt rewards."""

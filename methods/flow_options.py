@@ -66,6 +66,16 @@ FreshRewards = Annotated[
         "False: the rollout's predictions, scored once.",
     ),
 ]
+CentreStates = Annotated[
+    bool,
+    Field(
+        description="Begin the log flow of each timestep at the level that balances its mean "
+        "reward in the first round, instead of at zero as released; see forward_looking. True in "
+        "DAG-DB: without it a short run spends itself on that level. False in DAG-KL, whose "
+        "baseline takes it out. Not with 'fresh_rewards', which knows no rewards of states "
+        "before it trains.",
+    ),
+]
 DetachNextFlow = Annotated[
     bool,
     Field(
@@ -78,7 +88,8 @@ FlowLearningRate = Annotated[
     Field(
         gt=0,
         description="AdamW learning rate of the flow network. Released 3e-4 for 200 updates; "
-        "1e-3 for the few updates of a short run.",
+        "1e-2 for the few updates of a short run: at 1e-3 the residual still has the offset of "
+        "every timestep at its end, which the policy's gradient carries as noise.",
     ),
 ]
 FlowGradientClip = Annotated[
@@ -120,6 +131,8 @@ class FlowConfig(Protocol):
     @property
     def fresh_rewards(self) -> bool: ...
     @property
+    def centre_states(self) -> bool: ...
+    @property
     def detach_next_flow(self) -> bool: ...
     @property
     def flow_learning_rate(self) -> float: ...
@@ -127,6 +140,12 @@ class FlowConfig(Protocol):
     def flow_gradient_clip(self) -> float: ...
     @property
     def learning_rate_decay(self) -> Literal["constant", "cosine"]: ...
+
+
+def check_centre(config: FlowConfig) -> None:
+    """Raises ``ValueError`` where ``centre_states`` has nothing to be taken from."""
+    if config.centre_states and config.fresh_rewards:
+        raise ValueError("centre_states needs the rollout's rewards: set it to false")
 
 
 RELEASED: dict[str, dict[str, Any]] = {
@@ -137,12 +156,14 @@ RELEASED: dict[str, dict[str, Any]] = {
         "updates_per_round": 2,
         "micro_batch_size": 8,
         "timestep_fraction": 1.0,
+        "step_weight": "uniform",
         "learning_rate": 3e-4,
         "flow_learning_rate": 3e-4,
         "beta": 100.0,
         "beta_anneal_from": 0,
         "reward_unit": "raw",
         "fresh_rewards": True,
+        "centre_states": False,
         "regulariser_weight": 1.0,
     },
 }

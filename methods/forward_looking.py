@@ -5,6 +5,12 @@
 
 The reward of a noisy state is that of the clean picture the model predicts from it; the network
 f_phi learns what is left. Terminal flow is the reward alone. Nothing flows from r into the policy.
+
+With ``centre_states`` a constant m_t of each timestep is taken out of r: the mean reward of its
+states less that of the images, in the first round. It belongs to f_phi, of which it is only where
+learning begins. Predictions from noise are blurred, which a reward such as file size likes: on the
+emoji model it falls by 0.36 kB along the chain, twice its deviation within a prompt, and a flow
+network that begins at zero has that to learn first.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ import torch
 from diffusion.kernel import clean_prediction
 from diffusion.policy import Conditioning
 from diffusion.rollout import Trajectories
+from methods import processes
 from methods.flow_options import FlowConfig
 from methods.interface import Task
 from methods.optimizer import Optimizer
@@ -44,6 +51,8 @@ class ForwardLookingFlow:
             config.learning_rate_decay,
         )
         self.centre, self.scale = 0.0, 0.0
+        self.step_means = torch.zeros(self.policy.schedule.steps + 1, device=self.policy.device)
+        """m_t of each step, 0 for the images at the end."""
 
     def beta(self, round_index: int, rounds: int) -> float:
         """``beta_k`` of a round, in the unit of ``reduction``."""
@@ -67,7 +76,8 @@ class ForwardLookingFlow:
         """Rewards ``[T + 1, n]`` of a round's states, in ``reward_unit``; the last row are those
         of its images, ``terminal`` (raw). With ``fresh_rewards`` the other rows are zero."""
         c = self.config
-        if self.scale == 0.0:
+        first = self.scale == 0.0
+        if first:
             self.fix_unit(terminal)
         steps, n = len(trajectories.timesteps), len(trajectories)
         rewards = torch.zeros(steps + 1, n, device=terminal.device)
@@ -78,10 +88,12 @@ class ForwardLookingFlow:
                 if c.clean_prediction == "conditional"
                 else trajectories.clean_predictions
             )
-            raw = score(
-                self.task, clean.flatten(0, 1), trajectories.prompts * steps, c.micro_batch_size
-            )
-            rewards[:-1] = self.in_unit(raw).view(steps, n)
+            states, prompts = clean.flatten(0, 1), trajectories.prompts * steps
+            own = processes.share(len(prompts))
+            raw = score(self.task, states[own], prompts[own], c.micro_batch_size)
+            rewards[:-1] = self.in_unit(processes.gather(raw, len(prompts))).view(steps, n)
+        if first and c.centre_states:
+            self.step_means = rewards.mean(1) - rewards[-1].mean()
         return rewards
 
     def fix_unit(self, terminal: torch.Tensor) -> None:
@@ -103,6 +115,8 @@ class ForwardLookingFlow:
         """``log F(x_t)`` and ``log F(x_s)``, each ``[n]``, with gradient to the flow network."""
         t, steps = transitions, self.policy.schedule.steps
         reward, next_reward = self.transition_rewards(t, rewards)
+        reward = reward - self.step_means[t.step]
+        next_reward = next_reward - self.step_means[t.step + 1]
         residual = self.network(t.latents, t.step, t.conditioning)
         next_step = (t.step + 1).clamp(max=steps - 1)
         next_residual = self.network(t.next_latents, next_step, t.conditioning)
@@ -151,6 +165,7 @@ class ForwardLookingFlow:
             "optimizer": self.optimizer.state_dict(),
             "centre": self.centre,
             "scale": self.scale,
+            "step_means": self.step_means.cpu().clone(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -158,3 +173,4 @@ class ForwardLookingFlow:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.centre, self.scale = float(state["centre"]), float(state["scale"])
+        self.step_means = state["step_means"].to(self.policy.device)

@@ -16,6 +16,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from methods import processes
+
 Decay = Annotated[
     Literal["constant", "cosine"],
     Field(
@@ -67,11 +69,13 @@ class Optimizer:
                 group["lr"] = rate
 
     def step(self) -> float:
-        """Clips, steps and clears the gradients; returns their norm before the clip.
+        """Clips, steps and clears the gradients, those of all processes added up; returns their
+        norm before the clip.
 
         Raises ``RuntimeError`` on a gradient that is not finite, leaving the parameters as they
         were.
         """
+        processes.sum_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(
             self.parameters, self.gradient_clip, error_if_nonfinite=True
         )

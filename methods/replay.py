@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusion.kernel import Reduction, Schedule, log_density
+from diffusion.kernel import Reduction, Schedule, log_density, score_scale
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import Trajectories
+from methods import processes
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Order:
     """Which transitions an update visits, micro-batch by micro-batch."""
 
     batches: list[tuple[torch.Tensor, torch.Tensor]]
-    """(trajectory, step), each long ``[n]``."""
+    """(trajectory, step), each long ``[n]``; this process's share of the update."""
     transitions: int
-    """How many there are in all."""
+    """How many there are in all, over all processes."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def update_orders(
     orders = []
     for share in torch.tensor_split(shuffled, updates):
         batches = []
-        for part in torch.tensor_split(share, -(-len(share) // micro_batch_size)):
+        for part in micro_batches(processes.own(share), micro_batch_size):
             together = 1 if shared_timesteps else max(1, micro_batch_size // len(part))
             for position in range(0, used, together):
                 step = permuted[part, position : min(position + together, used)].T
@@ -80,6 +81,11 @@ def update_orders(
                 batches.append((part.repeat(len(step)), step.flatten()))
         orders.append(Order(batches, len(share) * used))
     return orders
+
+
+def micro_batches(items: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
+    """``items`` ``[n]`` in parts of at most ``size`` that differ by one at most."""
+    return torch.tensor_split(items, -(-len(items) // size)) if len(items) else ()
 
 
 def gather(
@@ -109,6 +115,16 @@ def gather(
         log_density=trajectories.log_densities[k, i],
         noise_prediction=noise,
     )
+
+
+def step_weights(policy: Policy, kind: str) -> torch.Tensor:
+    """Weight of each step's transitions in the loss, fp32 ``[T]`` with mean 1; see
+    ``interface.StepWeight``."""
+    steps = torch.arange(policy.schedule.steps)
+    if kind == "uniform":
+        return torch.ones(len(steps), device=policy.device)
+    inverse = 1 / score_scale(policy.schedule, steps, policy.eta)
+    return (inverse / inverse.mean()).float().to(policy.device)
 
 
 def implied_noise(

@@ -12,6 +12,7 @@ import torch
 
 from diffusion.kernel import Reduction
 from diffusion.rollout import Trajectories, rollout
+from methods import processes
 from methods.interface import Task
 
 
@@ -76,12 +77,16 @@ def sample_round(
     task: Task, round_index: int, config: RolloutConfig
 ) -> tuple[Trajectories, torch.Tensor]:
     """Trajectories of the current policy on a round's prompts, and the rewards fp32 ``[n]`` of
-    their images."""
+    their images; of several processes each samples and scores its share."""
     prompts, generators = draw_round(task, round_index, config)
+    own = processes.share(len(prompts))
     with task.policy.ledger.phase("rollout"):
-        trajectories = rollout(task.policy, prompts, generators, config.reduction)
-    rewards = score(task, trajectories.final, prompts, config.micro_batch_size)
-    return trajectories, rewards
+        trajectories = rollout(task.policy, prompts[own], generators[own], config.reduction)
+    rewards = score(task, trajectories.final, prompts[own], config.micro_batch_size)
+    return (
+        processes.gather_trajectories(trajectories, prompts),
+        processes.gather(rewards, len(prompts)),
+    )
 
 
 @torch.no_grad()

@@ -45,6 +45,10 @@ class Background(Reward):
     source = "this project: a rule on the 5-pixel border"
     needs_prompt = True
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        for prompt in prompts:
+            asked_colour(prompt)
+
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         names = list(COLOURS)
         asked = torch.tensor([names.index(asked_colour(prompt)) for prompt in prompts])

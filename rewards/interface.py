@@ -54,6 +54,12 @@ class Reward:
         """Score ``[n]`` of valid images ``[n, 3, H, W]``; computes in their dtype and device."""
         raise NotImplementedError
 
+    def check_prompts(self, prompts: Sequence[str]) -> None:
+        """Raises :class:`RewardInputError` for the first prompt this reward cannot judge.
+
+        Called before a run starts, so that no cell finds out after an hour.
+        """
+
     def __call__(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Reference score, fp32 ``[n]`` on the device of the images, without gradient."""
         with torch.no_grad():

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests import how_we_know
+
 CONTEXT_LENGTH = 48
 START, END = "<|startoftext|>", "<|endoftext|>"
 
@@ -111,3 +113,71 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny-model")
     build_tiny_model(folder)
     return folder
+
+
+EVIDENCE = pytest.StashKey[how_we_know.Evidence]()
+STALE = pytest.StashKey[list[str]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--how-we-know",
+        metavar="FILE",
+        type=Path,
+        help="run only the tests that give evidence, and write it to FILE",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[EVIDENCE] = how_we_know.Evidence()
+    config.stash[STALE] = []
+
+
+def gives_evidence(item: pytest.Item) -> bool:
+    return "evidence" in getattr(item, "fixturenames", ())
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--how-we-know"):
+        config.hook.pytest_deselected(items=[item for item in items if not gives_evidence(item)])
+        items[:] = [item for item in items if gives_evidence(item)]
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    config, rows = session.config, session.config.stash[EVIDENCE].rows
+    path = config.getoption("--how-we-know")
+    if exitstatus or config.option.collectonly:
+        return
+    if path:
+        path.write_text(how_we_know.render(rows.values()), encoding="utf-8")
+    elif not config.option.keyword and not any("::" in argument for argument in config.args):
+        ran = {item.nodeid.partition("[")[0] for item in session.items if gives_evidence(item)}
+        written = how_we_know.read().values()
+        config.stash[STALE] = [r.name for r in written if r.test in ran and r.name not in rows]
+        if config.stash[STALE]:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    for name in config.stash[STALE]:
+        error = how_we_know.OutOfDate(f"no test measures {name!r} any more")
+        terminalreporter.write_line(f"ERROR {error}", red=True)
+
+
+@pytest.fixture
+def evidence(request: pytest.FixtureRequest) -> how_we_know.Record:
+    """``evidence(name, figure, tolerance, formula)``: the figure is at most the tolerance.
+
+    ``figure`` is a distance from what it should be, ``formula`` what is compared with what. The
+    check is a row of ``docs/how-we-know.md``, and has to be there with this tolerance and formula;
+    of several figures under one name, as parametrised tests give, the page shows the largest.
+    """
+    test = request.node.nodeid.partition("[")[0]
+
+    def record(name: str, figure: float, tolerance: float, formula: str) -> None:
+        row = how_we_know.Row(name, float(figure), float(tolerance), formula, test)
+        worst = request.config.stash[EVIDENCE].add(row)
+        if not request.config.getoption("--how-we-know"):
+            how_we_know.compare(worst, how_we_know.read())
+
+    return record

@@ -66,6 +66,7 @@ def test_an_error_from_outside(tmp_path: Path) -> None:
             "unknown key 'methods.ddpo.learning_rat'; did you mean 'learning_rate'",
         ),
         (["--set", "ddpo.learning_rate=fast"], "--set ddpo.learning_rate=fast: methods.ddpo"),
+        (["--rewards", "background"], "prompts.train: reward 'background': prompt"),
         (["--set", "model.name=emoij"], "unknown model 'emoij'; did you mean 'emoji'"),
     ],
 )
@@ -140,7 +141,7 @@ def test_dry_run_lists_cells_and_writes_nothing(
     [
         ("methods", ["base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf", "alignprop"]),
         ("rewards", ["jpeg_compressibility", "clip_score", "style", "colourfulness"]),
-        ("suites", ["emoji", "emoji-quick"]),
+        ("suites", ["emoji", "emoji-quick", "emoji-validation", "mixture"]),
         ("models", ["emoji", "mixture"]),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_hash_is_stable() -> None:
         "model.dtype=bfloat16",
         "evaluation.images_per_prompt=5",
         "evaluation.seed=1",
-        "prompts.evaluation=animals-held-out-few",
+        "prompts.evaluation=animals-validation",
     ],
 )
 def test_what_evaluation_depends_on_changes_it(setting: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from benchmark import prompt_sets, suite
 from benchmark.errors import UsageError
 from benchmark.suite import Suite, parse_seeds
 from diffusion.emoji.catalogue import COMMON_ANIMALS
+from rewards.background import Background
 
 MINIMAL = """
 name: minimal
@@ -41,7 +43,7 @@ def test_defaults_are_filled_in(file: Path) -> None:
     assert (checked.model.name, checked.model.eta, checked.budget.images) == ("emoji", 1.0, 256)
 
 
-@pytest.mark.parametrize("name", ["emoji", "emoji-quick"])
+@pytest.mark.parametrize("name", ["emoji", "emoji-quick", "emoji-validation"])
 def test_suites_of_the_package(name: str) -> None:
     checked = suite.check(*suite.read(name))
     assert checked.name == name
@@ -55,9 +57,17 @@ def test_prompts_of_the_default_suite() -> None:
     animals = [{subject(prompt) for prompt in prompts} for prompts in sets]
     assert set.union(*animals) == {*COMMON_ANIMALS, "owl"}
     assert sum(map(len, animals)) == len(set.union(*animals))
-    assert [len(validation), len(held_out), len(train)] == [12, 12, 68]
-    assert not any("style" in prompt for prompts in sets for prompt in prompts)
-    assert set(prompt_sets.read("animals-held-out-few")) < set(held_out)
+    assert [len(validation), len(held_out), len(train)] == [6, 6, 34]
+    bare = r"an? \w+"
+    assert all(re.fullmatch(bare, prompt) for prompts in sets for prompt in prompts)
+
+
+@pytest.mark.parametrize("part", ["train", "held-out"])
+def test_prompts_with_backgrounds_ask_for_the_same_animals(part: str) -> None:
+    with_backgrounds = prompt_sets.read(f"animals-on-backgrounds-{part}")
+    bare = [prompt_sets.content(prompt) for prompt in with_backgrounds]
+    assert set(bare) == set(prompt_sets.read(f"animals-{part}"))
+    Background().check_prompts(with_backgrounds)
 
 
 def test_e_notation_without_a_dot_is_a_number(file: Path) -> None:

@@ -15,6 +15,7 @@ from diffusion.policy import Conditioning
 from diffusion.randomness import generator
 from diffusion.rollout import rollout, sample
 from tests.diffusion.conftest import MakePolicy
+from tests.how_we_know import Record, distance
 
 PROMPTS = ["a fox, fluent style, on a blue background", "an owl"]
 
@@ -65,7 +66,11 @@ def test_guidance_combines_the_two_branches(
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("steps", [3, 10])
 def test_samples_are_the_pipeline_s(
-    make_policy: MakePolicy, pipeline: StableDiffusionPipeline, eta: float, steps: int
+    make_policy: MakePolicy,
+    pipeline: StableDiffusionPipeline,
+    eta: float,
+    steps: int,
+    evidence: Record,
 ) -> None:
     """Same generators, same latents: the pipeline with DDIM draws its noise in the same order."""
     policy = make_policy(sampling_steps=steps)
@@ -79,11 +84,16 @@ def test_samples_are_the_pipeline_s(
         output_type="latent",
     ).images
     ours = sample(policy, PROMPTS, [generator(0, index) for index in range(2)], eta=eta)
-    torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3)
+    evidence(
+        "samples are those of diffusers' Stable Diffusion pipeline",
+        distance(ours, expected),
+        1e-4,
+        "x_0 and StableDiffusionPipeline(output_type='latent'), same generators, eta 0, 0.5, 1",
+    )
 
 
 def test_images_are_the_pipeline_s(
-    policy: LatentDiffusion, pipeline: StableDiffusionPipeline
+    policy: LatentDiffusion, pipeline: StableDiffusionPipeline, evidence: Record
 ) -> None:
     latents = 3 * noise()
     with torch.no_grad():
@@ -92,7 +102,12 @@ def test_images_are_the_pipeline_s(
     expected = pipeline.image_processor.postprocess(decoded, output_type="pt")
     assert images.shape == (2, 3, 64, 64)
     assert images.dtype == torch.float32
-    torch.testing.assert_close(images, expected, rtol=1e-4, atol=1e-5)
+    evidence(
+        "decoded images are those of diffusers' Stable Diffusion pipeline",
+        distance(images, expected),
+        1e-5,
+        "Dec(x_0) in [0, 1] and vae.decode with VaeImageProcessor.postprocess",
+    )
     assert images.min() >= 0 and images.max() <= 1
 
 

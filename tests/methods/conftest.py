@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import methods
+from benchmark.scoring import CountedReward, counted_gradient
 from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
 from diffusion.pipelines import load_policy
@@ -23,33 +24,24 @@ ROUND = {"prompts_per_round": 2, "images_per_prompt": 4}
 """A round of eight images."""
 
 
-class CountedColourfulness:
-    """The reward of the tests, counting what it is asked in the policy's ledger."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger, self.reward = ledger, Colourfulness()
-
-    def __call__(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        self.ledger.add("reward_calls", len(images))
-        return self.reward(images, prompts)
-
-    def gradient(self, images: torch.Tensor, prompts: list[str]) -> torch.Tensor:
-        self.ledger.add("reward_gradient_calls", len(images))
-        return self.reward.differentiable_score(images, prompts)
-
-
 def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) -> Task:
     """A task on colourfulness."""
-    reward = CountedColourfulness(policy.ledger)
-    fields = {"reward": reward, "reward_gradient": reward.gradient, "prompts": PROMPTS, **fields}
+    reward, ledger = Colourfulness(), policy.ledger
+    fields = {
+        "reward": CountedReward(reward, ledger),
+        "reward_gradient": counted_gradient(reward, ledger),
+        "prompts": PROMPTS,
+        **fields,
+    }
     return Task(policy=policy, seed=seed, images=images, **fields)
 
 
 def make_method(name: str, task: Task, **options: Any) -> Method:
-    """A method with options beside its defaults, on all transitions unless told otherwise."""
+    """A method with options beside its defaults; on all transitions, weighted alike as in the
+    formulas, unless told otherwise."""
     kind = methods.get(name)
-    if "timestep_fraction" in kind.Config.model_fields:
-        options = {"timestep_fraction": 1.0, **options}
+    plain = {"timestep_fraction": 1.0, "step_weight": "uniform", "centre_states": False}
+    options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
     return kind(task, kind.Config(**options))
 
 

@@ -1,20 +1,27 @@
-"""What holds for every method that trains, on a tiny Stable Diffusion."""
+"""What holds for every method that trains: the package's checks, and costs counted by hand."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 import methods
+from benchmark.conformance import hard_rewards, runs
+from benchmark.conformance import methods as checks
+from benchmark.conformance.checks import Check, NotApplicable
+from benchmark.conformance.methods import METHOD_CHECKS
+from benchmark.conformance.trial import Trial
+from benchmark.conformance.watch import Watch
 from diffusion.latent_diffusion import LatentDiffusion
-from diffusion.rollout import rollout, sample
+from diffusion.rollout import sample
 from methods import replay, sampling
 from methods.alignprop import AlignPropConfig, gradient_steps, sample_with_gradient
-from tests.methods.conftest import PROMPTS, ROUND, STEPS, gradient_of, make_method, make_task
+from tests.how_we_know import Record
+from tests.methods.conftest import PROMPTS, ROUND, STEPS, make_method, make_task
 
 MakePolicy = Callable[..., LatentDiffusion]
 TRAINED = [name for name, kind in methods.registry().items() if kind.trains]
@@ -57,7 +64,7 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ),
     (
         "dag",
-        {"fresh_rewards": True},
+        {"fresh_rewards": True, "centre_states": False},
         {
             "unet_forward": 2 * PASS + IMAGES * (2 * STEPS - 1),
             "vae_decode": IMAGES * 2 * STEPS,
@@ -70,7 +77,6 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         {
             "unet_forward": PASS + 2 * IMAGES * 3,
             "unet_backward": 2 * IMAGES * 3,
-            "reward_calls": 0,
             "reward_gradient_calls": IMAGES,
             "optimizer_steps": 2,
         },
@@ -78,55 +84,106 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
 ]
 
 
+VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    ("ddpo", {"advantage": "per_prompt_tracker", "tracker_min_count": 5}),
+    ("ddpo-sf", {"advantage": "per_prompt_tracker", "tracker_min_count": 5}),
+    ("alignprop", {"truncation": "random-per-step"}),
+    ("alignprop", {"truncation": "random-per-trajectory"}),
+    ("dag", {"reward_unit": "initial_std"}),
+    ("dag", {"fresh_rewards": True, "centre_states": False}),
+    ("dag-kl", {"reward_unit": "initial_std"}),
+]
+"""Options that keep more state or draw more noise than the defaults."""
+OF_THE_NETWORK: list[Check[Trial]] = [
+    checks.trained_weights,
+    checks.ratio_float32,
+    checks.ratio_bfloat16,
+    checks.accumulation,
+    runs.resuming,
+    runs.evaluation,
+]
+"""Checks in which a real network may differ from the tiny one."""
+
+
+def conforms(check: Check[Trial], trial: Trial, on: str, evidence: Record) -> None:
+    """The check is passed, or does not apply for a reason that the method declares."""
+    try:
+        found = check.find(trial)
+    except NotApplicable:
+        kind = trial.kind
+        assert (check is checks.accumulation and not kind.micro_batch_invariant) or (
+            check is hard_rewards.whole_numbers and kind.needs_reward_gradient
+        )
+        return
+    assert found.figure <= found.tolerance, found.problem
+    evidence(f"every method, on {on}: {check.name}", found.figure, found.tolerance, check.formula)
+
+
+@pytest.mark.parametrize("check", list(METHOD_CHECKS), ids=lambda check: check.find.__name__)
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_conforms(name: str, check: Check[Trial], evidence: Record) -> None:
+    conforms(check, Trial(methods.get(name)), "the built-in model", evidence)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS)
+def test_options_that_keep_state_resume(
+    name: str, options: dict[str, Any], evidence: Record
+) -> None:
+    trial = Trial(methods.get(name), options=options)
+    conforms(runs.resuming, trial, "the built-in model with options that keep state", evidence)
+
+
+@pytest.mark.parametrize("check", OF_THE_NETWORK, ids=lambda check: check.find.__name__)
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_method_conforms_on_stable_diffusion(
+    tiny_policy: MakePolicy, name: str, check: Check[Trial], evidence: Record
+) -> None:
+    conforms(check, Trial(methods.get(name), tiny_policy), "a small Stable Diffusion", evidence)
+
+
+def test_a_first_update_revisits_every_step() -> None:
+    for name in ("ddpo", "ddpo-sf", "dag", "dag-kl"):
+        trial = Trial(methods.get(name))
+        method = trial.start()
+        with Watch(method.policy) as watch:
+            method.step()
+        assert watch.revisited_steps == set(range(4)), name
+        assert watch.revisits >= 4 * 4
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_run_is_the_same_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    """A state goes through a file without pickled objects."""
+    method = Trial(methods.get(name)).start()
+    method.step()
+    torch.save(method.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    resumed = Trial(methods.get(name)).start()
+    resumed.load_state_dict(state)
+    resumed.policy.load_state_dict(method.policy.state_dict())
+    assert resumed.step() == method.step()
+
+
 @pytest.mark.parametrize(("name", "options", "expected"), COUNTS)
 def test_a_round_costs_what_is_counted_by_hand(
-    tiny_policy: MakePolicy, name: str, options: dict[str, Any], expected: dict[str, int]
+    tiny_policy: MakePolicy,
+    name: str,
+    options: dict[str, Any],
+    expected: dict[str, int],
+    evidence: Record,
 ) -> None:
     policy = tiny_policy()
     make_method(name, make_task(policy), **ROUND, **options).step()
     expected = {"images": IMAGES, "vae_decode": IMAGES, "vae_encode": 0, **expected}
-    if name != "alignprop":
-        expected = {"reward_calls": IMAGES, "reward_gradient_calls": 0, **expected}
+    expected = {"reward_calls": IMAGES, "reward_gradient_calls": 0, **expected}
     counts = policy.ledger.counts()
     assert {key: counts[key] for key in expected} == expected
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_round_changes_the_trainable_weights_alone(tiny_policy: MakePolicy, name: str) -> None:
-    policy = tiny_policy()
-    before, trained = weights(policy), policy.state_dict()
-    metrics = make_method(name, make_task(policy), **ROUND).step()
-    assert all(math.isfinite(value) for value in metrics.values()), metrics
-    assert {"reward_mean", "reward_std", "loss"} <= metrics.keys()
-    after = weights(policy)
-    assert before and all(torch.equal(before[key], after[key]) for key in before)
-    changed = [not torch.equal(trained[key], value) for key, value in policy.state_dict().items()]
-    assert all(changed)
-
-
-@pytest.mark.parametrize(
-    ("micro_batch_size", "dtype"),
-    [(1, torch.float32), (3, torch.float32), (8, torch.float32), (8, torch.bfloat16)],
-)
-def test_the_ratio_is_one_before_the_first_update(
-    tiny_policy: MakePolicy, micro_batch_size: int, dtype: torch.dtype
-) -> None:
-    policy = tiny_policy(dtype=dtype)
-    task = make_task(policy)
-    prompts = [PROMPTS[0]] * 3 + [PROMPTS[1]] * 5
-    generators = [task.generator("rollout", 0, 0, image) for image in range(8)]
-    trajectories = rollout(policy, prompts, generators)
-    orders = replay.update_orders(
-        task.generator("replay"), 8, STEPS, updates=1, micro_batch_size=micro_batch_size
+    evidence(
+        f"{name}: a round costs what is counted by hand",
+        sum(abs(counts[key] - value) for key, value in expected.items()),
+        0,
+        "ledger and hand counts of UNet, decoder, reward and gradient calls, images, steps",
     )
-    seen = 0
-    for trajectory, step in orders[0].batches:
-        transitions = replay.gather(policy, trajectories, trajectory, step)
-        log_density, noise = replay.current_density(policy, transitions, "mean")
-        assert (log_density - transitions.log_density).abs().max() < 1e-6
-        torch.testing.assert_close(noise, transitions.noise_prediction, rtol=1e-4, atol=1e-5)
-        seen += len(step)
-    assert seen == orders[0].transitions == 8 * STEPS
 
 
 def test_every_transition_is_visited_once() -> None:
@@ -155,55 +212,6 @@ def test_shared_timesteps_make_micro_batches_of_one_timestep() -> None:
 def test_more_updates_than_trajectories_are_refused() -> None:
     with pytest.raises(ValueError, match="9 updates a round, but only 8"):
         replay.update_orders(torch.Generator(), 8, 5, updates=9, micro_batch_size=3)
-
-
-@pytest.mark.parametrize("name", ["alignprop", "dag", "ddpo", "ddpo-sf"])
-def test_gradients_do_not_depend_on_the_micro_batch(tiny_policy: MakePolicy, name: str) -> None:
-    gradients = []
-    for size in (4, 8):
-        policy = tiny_policy()
-        options: dict[str, Any] = {"truncation": "random-per-step"} if name == "alignprop" else {}
-        options |= {} if name == "ddpo-sf" else {"updates_per_round": 1}
-        method: Any = make_method(
-            name, make_task(policy), micro_batch_size=size, gradient_clip=1e9, **ROUND, **options
-        )
-        if name == "dag":
-            method.flow.optimizer.gradient_clip = 1e9
-        method.step()
-        gradients.append(gradient_of(method.optimizer))
-        if name == "dag":
-            gradients[-1] += gradient_of(method.flow.optimizer)
-    for a, b in zip(*gradients, strict=True):
-        assert a.abs().max() > 0
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(a.abs().max()))
-
-
-@pytest.mark.parametrize("name", TRAINED)
-@pytest.mark.parametrize("tracker", [False, True])
-def test_a_resumed_run_is_the_same_bit_for_bit(
-    tiny_policy: MakePolicy, name: str, tracker: bool
-) -> None:
-    options: dict[str, Any] = dict(ROUND)
-    if name in ("ddpo", "ddpo-sf"):
-        options |= {"advantage": "per_prompt_tracker", "tracker_min_count": 5} if tracker else {}
-    elif name == "alignprop":
-        options |= {"truncation": "random-per-trajectory"} if tracker else {}
-    else:
-        options |= {"reward_unit": "initial_std"} if tracker else {}
-    policy = tiny_policy()
-    method = make_method(name, make_task(policy), **options)
-    assert method.rounds == 2
-    method.step()
-    saved, weights_then = method.state_dict(), policy.state_dict()
-    straight = method.step()
-    again = tiny_policy()
-    resumed = make_method(name, make_task(again), **options)
-    resumed.load_state_dict(saved)
-    again.load_state_dict(weights_then)
-    assert resumed.step() == straight
-    assert policy.state_dict().keys() == again.state_dict().keys()
-    for key, value in policy.state_dict().items():
-        assert torch.equal(value, again.state_dict()[key]), key
 
 
 def test_methods_share_prompts_and_noise(tiny_policy: MakePolicy) -> None:
@@ -256,18 +264,3 @@ def test_prompts_of_a_round(tiny_policy: MakePolicy) -> None:
 def pairs(batch: tuple[torch.Tensor, torch.Tensor]) -> list[tuple[int, int]]:
     """(trajectory, step) of each transition of a micro-batch."""
     return list(zip(batch[0].tolist(), batch[1].tolist(), strict=True))
-
-
-def weights(policy: LatentDiffusion) -> dict[str, torch.Tensor]:
-    """Copies of all tensors that must never change."""
-    modules: dict[str, Any] = {
-        "unet": policy.unet,
-        "vae": policy.vae,
-        "text": policy.text_encoder,
-    }
-    return {
-        f"{part}.{name}": value.detach().clone()
-        for part, module in modules.items()
-        for name, value in module.state_dict().items()
-        if "lora" not in name
-    }

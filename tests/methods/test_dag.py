@@ -15,6 +15,7 @@ from diffusion.rollout import Trajectories
 from methods import replay, sampling
 from methods.dag import detailed_balance_residual
 from methods.dag_kl import leave_one_out_advantages
+from tests.how_we_know import Record, distance, relative_distance
 from tests.methods.conftest import ROUND, make_method, make_task
 from tests.methods.point import PointPolicy, ddim_log_density
 
@@ -32,7 +33,7 @@ def all_transitions(method: Any, trajectories: Trajectories) -> replay.Transitio
     return replay.gather(method.policy, trajectories, trajectory, step)
 
 
-def test_the_residual_is_zero_at_the_exact_posterior() -> None:
+def test_the_residual_is_zero_at_the_exact_posterior(evidence: Record) -> None:
     """Data N(m, v), F(x_t, t) = Z N(sqrt(a_t) m, a_t v + 1 - a_t), the policy Bayes' posterior."""
     policy = PointPolicy(steps=20)
     alphas, m, v, log_z = policy.schedule.alphas_cumprod, 0.7, 0.36, 1.3
@@ -56,7 +57,12 @@ def test_the_residual_is_zero_at_the_exact_posterior() -> None:
             posterior.log_prob(x_s),
             forward.log_prob(x_t),
         )
-        assert delta.abs().max() < 1e-10
+        evidence(
+            "DAG's residual is zero at the exact posterior",
+            delta.abs().max().item(),
+            1e-10,
+            "log F(x_t) + l_p - l_q - log F(x_s) = 0 for data N(m, v), float64, 20 steps",
+        )
 
 
 def parts_of_delta(
@@ -81,7 +87,7 @@ def parts_of_delta(
 
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("detach", [False, True])
-def test_gradients_of_detailed_balance(fresh: bool, detach: bool) -> None:
+def test_gradients_of_detailed_balance(fresh: bool, detach: bool, evidence: Record) -> None:
     """The policy's comes through l_p and the regulariser, the flow's through both flows, and none
     through rewards, whether cached or predicted anew."""
     policy = PointPolicy()
@@ -97,7 +103,12 @@ def test_gradients_of_detailed_balance(fresh: bool, detach: bool) -> None:
     at = policy.mean.detach().double().requires_grad_()
     log_policy, residual, following, constant = parts_of_delta(method, trajectories, rewards, at)
     delta = (residual - following + log_policy + constant).detach()
-    torch.testing.assert_close(balance.double(), delta.square(), rtol=1e-3, atol=1e-3)
+    evidence(
+        "DAG's loss is its equation's",
+        distance(balance, delta.square()),
+        1e-4,
+        "delta^2 and (log F(x_t) + l_p - l_q - log F(x_s))^2 written out in float64",
+    )
 
     alpha = policy.schedule.alpha(t.step)
     slope = (1 - alpha).sqrt() * alpha.sqrt() / (alpha * policy.spread**2 + 1 - alpha)
@@ -106,16 +117,27 @@ def test_gradients_of_detailed_balance(fresh: bool, detach: bool) -> None:
     expected = torch.autograd.grad((2 * delta * log_policy).mean(), at)[0].squeeze()
     assert policy.mean.grad is not None
     gradient = policy.mean.grad.double().squeeze()
-    torch.testing.assert_close(gradient, expected + 0.7 * of_regulariser, rtol=1e-3, atol=1e-4)
+    evidence(
+        "DAG's gradient for the policy is its equation's",
+        relative_distance(gradient, expected + 0.7 * of_regulariser),
+        1e-4,
+        "grad (delta^2 + 0.7 L_reg) and 2 delta grad l_p + 0.7 grad L_reg in float64, relative",
+    )
 
     through = residual if detach else residual - following
     flow = list(method.flow.network.parameters())
     flow_expected = torch.autograd.grad((2 * delta * through).mean(), flow)
     for parameter, other in zip(flow, flow_expected, strict=True):
-        torch.testing.assert_close(parameter.grad, other.float(), rtol=1e-3, atol=1e-4)
+        assert parameter.grad is not None
+        evidence(
+            "DAG's gradient for the flow is its equation's",
+            relative_distance(parameter.grad, other),
+            1e-4,
+            "grad delta^2 and 2 delta grad (f(x_t) - f(x_s)), relative",
+        )
 
 
-def test_each_loss_of_dag_kl_trains_its_own_network() -> None:
+def test_each_loss_of_dag_kl_trains_its_own_network(evidence: Record) -> None:
     policy = PointPolicy()
     method: Any = make_method("dag-kl", make_task(policy), **ROUND)
     trajectories, _, rewards = round_of(method)
@@ -138,7 +160,12 @@ def test_each_loss_of_dag_kl_trains_its_own_network() -> None:
             is not None
         ]
         assert all(g is not None and g.abs().max() > 0 for g in of_trained), name
-        assert not of_untouched, name
+        evidence(
+            "DAG-KL: gradients of a loss in the other's network",
+            len(of_untouched),
+            0,
+            "parameters of the policy that the flow loss reaches, and the other way round",
+        )
 
 
 def test_dag_kl_moves_the_policy_as_detailed_balance_does() -> None:
@@ -226,7 +253,7 @@ def test_the_reward_unit_is_fixed_by_the_first_round() -> None:
     assert torch.equal(constant.flow.in_unit(torch.full((8,), 3.0)), torch.zeros(8))
 
 
-def test_leave_one_out_by_hand() -> None:
+def test_leave_one_out_by_hand(evidence: Record) -> None:
     g = [0.3, -1.0, 2.5, 0.1]
     baselines = [(sum(g) - value) / 3 for value in g]
     squares = [(value - b) ** 2 for value, b in zip(g, baselines, strict=True)]
@@ -235,7 +262,12 @@ def test_leave_one_out_by_hand() -> None:
         for value, b, square in zip(g, baselines, squares, strict=True)
     ]
     actual = leave_one_out_advantages(torch.tensor(g), clip=5.0)
-    assert actual.tolist() == pytest.approx(expected, rel=1e-5)
+    evidence(
+        "DAG-KL's advantages are those worked out by hand",
+        distance(actual, torch.tensor(expected)),
+        1e-6,
+        "(g_i - b_i) / sqrt(mean_j (g_j - b_j)^2), b_i the mean of the others, j not i",
+    )
     outlier = torch.linspace(-1, 1, 41)
     outlier[40] = 50.0
     assert leave_one_out_advantages(outlier, clip=5.0)[40] == 5.0

@@ -10,6 +10,7 @@ import torch
 from diffusion.rollout import Trajectories
 from methods import replay, sampling
 from methods.ddpo import clipped_surrogate
+from tests.how_we_know import Record, distance, relative_distance
 from tests.methods.conftest import ROUND, gradient_of, make_method, make_task
 from tests.methods.point import PointPolicy, ddim_log_density
 
@@ -26,7 +27,7 @@ def objective(
     return torch.stack(losses).mean()
 
 
-def test_log_densities_are_those_of_the_normal_distribution() -> None:
+def test_log_densities_are_those_of_the_normal_distribution(evidence: Record) -> None:
     policy = PointPolicy()
     task = make_task(policy)
     method: Any = make_method("ddpo-sf", task, **ROUND)
@@ -41,12 +42,16 @@ def test_log_densities_are_those_of_the_normal_distribution() -> None:
                 trajectories.latents[k],
                 trajectories.latents[k + 1],
             )
-            actual = trajectories.log_densities[k].double()
-            torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-4 * factor)
+            evidence(
+                f"log densities of a round are DDIM's, {reduction} over dimensions",
+                distance(trajectories.log_densities[k], expected),
+                1e-4,
+                "log p(x_s | x_t) and DDIM's formulas written out in float64",
+            )
 
 
 @pytest.mark.parametrize("name", ["ddpo-sf", "ddpo"])
-def test_the_first_gradient_is_the_score_function_gradient(name: str) -> None:
+def test_the_first_gradient_is_the_score_function_gradient(name: str, evidence: Record) -> None:
     policy = PointPolicy()
     task = make_task(policy)
     options = {"updates_per_round": 1} if name == "ddpo" else {}
@@ -74,8 +79,11 @@ def test_the_first_gradient_is_the_score_function_gradient(name: str) -> None:
     gradient = gradient_of(method.optimizer)[0].flatten().double()
     expected = torch.stack(differences)
     assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(
-        gradient, expected, rtol=2e-3, atol=2e-3 * float(expected.abs().max())
+    evidence(
+        f"{name}: first gradient against finite differences",
+        relative_distance(gradient, expected),
+        2e-3,
+        "grad of mean(-A log p) and (J(m + h) - J(m - h)) / 2h in float64, relative",
     )
 
 

@@ -49,7 +49,7 @@ def test_the_method_of_the_guide_works(tmp_path: Path, monkeypatch: pytest.Monke
     (tmp_path / "random_search.py").write_text(code)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
     try:
-        method = make_method("random-search", make_task(PointPolicy()))
+        method = make_method("random-search", make_task(PointPolicy(), images=48))
         metrics = [method.step() for _ in range(method.rounds)]
     finally:
         REGISTERED.pop("random-search", None)

@@ -18,6 +18,7 @@ from rewards.background import COLOURS
 from rewards.clip_score import ClipScore
 from rewards.scorer import FOLDER, DamagedWeights, MissingWeights, load_scorer
 from rewards.style import HEAD_FILE, Style, load_head
+from tests.how_we_know import Record, distance
 
 CPU = torch.device("cpu")
 PROMPTS = ["a fox, fluent style, on a blue background", "an owl, noto style"]
@@ -66,7 +67,7 @@ def test_loading_leaves_the_global_random_state(write_scorer, tmp_path: Path):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_same_as_open_clip_by_hand(folder: Path, varied_images):
+def test_same_as_open_clip_by_hand(folder: Path, varied_images, evidence: Record):
     """open_clip's own loading, preprocessing of PIL pictures and tokenizer give the same cosine."""
     model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{folder}")
     model.eval()
@@ -76,8 +77,11 @@ def test_same_as_open_clip_by_hand(folder: Path, varied_images):
     tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(PROMPTS)
     with torch.no_grad():
         expected = F.cosine_similarity(model.encode_image(pictures), model.encode_text(tokens))
-    torch.testing.assert_close(
-        ClipScore(folder)(images, PROMPTS), expected.detach(), rtol=0, atol=1e-5
+    evidence(
+        "clip_score is the cosine that open_clip gives",
+        distance(ClipScore(folder)(images, PROMPTS), expected),
+        1e-5,
+        "clip_score and open_clip's own loading, preprocessing of PIL pictures and tokenizer",
     )
 
 
@@ -143,12 +147,17 @@ def test_style_probabilities_sum_to_one(folder: Path, varied_images):
     torch.testing.assert_close(scores.sum(0), torch.ones(6))
 
 
-def test_style_is_the_softmax_of_the_head(folder: Path, varied_images):
+def test_style_is_the_softmax_of_the_head(folder: Path, varied_images, evidence: Record):
     images = (varied_images(3) * 255).round() / 255
     head = load_file(folder / HEAD_FILE)
     embedding = load_scorer(folder, CPU).image_embedding(images)
     expected = F.linear(embedding, head["weight"].float(), head["bias"].float()).softmax(1)[:, 2]
-    torch.testing.assert_close(Style(folder=folder)(images, [""] * 3), expected)
+    evidence(
+        "style is the softmax of the stored head",
+        distance(Style(folder=folder)(images, [""] * 3), expected),
+        1e-6,
+        "style and softmax(W e + b) of the scorer's unit embedding e",
+    )
 
 
 def test_unknown_style(tiny_scorer: Path):
