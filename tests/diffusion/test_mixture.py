@@ -10,13 +10,13 @@ from safetensors import safe_open
 
 from diffusion.kernel import transition
 from diffusion.ledger import Ledger
-from diffusion.mixture import WEIGHTS, MixturePolicy, load_mixture
+from diffusion.mixture import WEIGHTS, MixturePolicy, Variance, load_mixture
 from diffusion.mixture_training import errors
 from diffusion.rollout import rollout, sample, sample_jointly
 from results import density
 
 
-def make(steps: int = 20, variance: str = "learned", **options) -> MixturePolicy:
+def make(steps: int = 20, variance: Variance = "learned", **options) -> MixturePolicy:
     return load_mixture(ledger=Ledger(), sampling_steps=steps, variance=variance, **options)
 
 
