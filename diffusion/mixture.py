@@ -104,6 +104,7 @@ class MixturePolicy(Policy):
     log(variance of x_0 given x_t, averaged over the two dimensions) - log(1 - alpha_t)."""
 
     output: ClassVar[Literal["image", "point"]] = "point"
+    rollout_batch_size: ClassVar[int] = 4096
 
     def __init__(
         self,

@@ -57,6 +57,8 @@ class Policy(ABC):
     dtype: torch.dtype
     output: ClassVar[Literal["image", "point"]] = "image"
     """What ``decode`` makes: images ``[n, 3, h, w]`` in [0, 1], or points of the plane."""
+    rollout_batch_size: ClassVar[int] = 32
+    """Trajectories of a round that are sampled at a time."""
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Conditioning:

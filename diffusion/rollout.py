@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 
@@ -52,9 +51,9 @@ def rollout(
     prompts: Sequence[str],
     generators: Sequence[torch.Generator],
     reduction: Reduction = "mean",
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Trajectories:
-    """Sample one trajectory for each prompt, ``batch_size`` at a time.
+    """Sample one trajectory for each prompt, ``batch_size`` at a time (the policy's by default).
 
     Each trajectory draws all its noise from its own generator, so it does not depend on the batch
     it was in, beyond rounding.
@@ -65,6 +64,7 @@ def rollout(
     """
     require_stochastic(policy.schedule, policy.eta)
     _require_as_many(prompts, generators)
+    batch_size = policy.rollout_batch_size if batch_size is None else batch_size
     parts = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
@@ -91,8 +91,8 @@ def sample(
     finals = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        draw = partial(_noise, policy, generators[chosen])
-        finals.append(_denoise(policy, policy.encode(prompts[chosen]), draw, eta))
+        noise = _chain_noise(policy, generators[chosen])
+        finals.append(_denoise(policy, policy.encode(prompts[chosen]), noise, eta))
     policy.ledger.add("images", len(prompts))
     return torch.cat(finals)
 
@@ -108,12 +108,10 @@ def sample_jointly(
     """
     finals = []
     for size in [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0):
-        conditioning = policy.encode([prompt] * size)
-
-        def draw(shape: tuple[int, ...] = (size, *policy.latent_shape)) -> torch.Tensor:
-            return torch.randn(shape, generator=source).to(policy.device)
-
-        finals.append(_denoise(policy, conditioning, draw))
+        shape = (size, *policy.latent_shape)
+        draws = range(policy.schedule.steps + 1)
+        noise = (torch.randn(shape, generator=source).to(policy.device) for _ in draws)
+        finals.append(_denoise(policy, policy.encode([prompt] * size), noise))
     policy.ledger.add("images", n)
     return torch.cat(finals)
 
@@ -121,16 +119,16 @@ def sample_jointly(
 def _denoise(
     policy: Policy,
     conditioning: Conditioning,
-    draw_noise: Callable[[], torch.Tensor],
+    noise: Iterator[torch.Tensor],
     eta: float | None = None,
 ) -> torch.Tensor:
-    """Final latents of one batch; ``draw_noise`` gives x_T, then the noise of each step."""
-    latents = draw_noise().to(policy.dtype)
+    """Final latents of one batch; ``noise`` gives x_T, then the noise of each step."""
+    latents = next(noise).to(policy.dtype)
     for index in range(policy.schedule.steps):
         step = torch.full((len(latents),), index)
         prediction = policy.predict_noise(latents, step, conditioning)
         gaussian = policy.transition(step, latents, prediction.guided, eta)
-        latents = gaussian.sample(draw_noise()).to(policy.dtype)
+        latents = gaussian.sample(next(noise)).to(policy.dtype)
     return latents
 
 
@@ -144,6 +142,18 @@ def _noise(policy: Policy, generators: Sequence[torch.Generator]) -> torch.Tenso
     return torch.stack(noise).to(policy.device)
 
 
+def _chain_noise(policy: Policy, generators: Sequence[torch.Generator]) -> Iterator[torch.Tensor]:
+    """x_T, then the noise of each step, ``[n, ...]`` each, one generator a trajectory.
+
+    Drawn in one go, which is what takes the time where latents are tiny; where their size is a
+    multiple of 16, the numbers are those of a draw a step.
+    """
+    shape = (policy.schedule.steps + 1, *policy.latent_shape)
+    noise = torch.stack([torch.randn(shape, generator=g) for g in generators], dim=1)
+    for drawn in noise:
+        yield drawn.to(policy.device)
+
+
 def _rollout_batch(
     policy: Policy,
     prompts: Sequence[str],
@@ -152,7 +162,8 @@ def _rollout_batch(
 ) -> Trajectories:
     schedule = policy.schedule
     conditioning = policy.encode(prompts)
-    latents = [initial_latents(policy, generators)]
+    noise = _chain_noise(policy, generators)
+    latents = [next(noise).to(policy.dtype)]
     log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
     for index in range(schedule.steps):
         x_t = latents[-1]
@@ -161,7 +172,7 @@ def _rollout_batch(
         gaussian = policy.transition(step, x_t, prediction.guided)
         # The density is that of the latent as stored: rounding it afterwards would move the
         # importance ratio of the first update away from 1.
-        x_s = gaussian.sample(_noise(policy, generators)).to(policy.dtype)
+        x_s = gaussian.sample(next(noise)).to(policy.dtype)
         log_densities.append(log_density(x_s, gaussian, reduction))
         noise_predictions.append(prediction.guided)
         clean.append(clean_prediction(schedule, step, x_t, prediction.guided))
