@@ -240,7 +240,7 @@ class DagKl(Method):
         log_noising = log_density(t.latents, backward, c.reduction)
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy.detach(), log_noising)
-        advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip)
+        advantage = self.advantages(t.step, -delta.detach())
         surrogate = ddpo.clipped_surrogate(log_policy, t.log_density, advantage, c.ratio_clip)
         weight = self.step_weights[t.step]
         return {
@@ -249,6 +249,16 @@ class DagKl(Method):
             "regulariser": forward_looking.output_distance(noise, t.noise_prediction),
             "log_ratio": (log_policy - t.log_density).detach(),
         }
+
+    def advantages(self, step: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Of a micro-batch's ``values`` ``[n]``: over all of it, or over each run of transitions
+        of one timestep, of which it may hold several."""
+        clip = self.config.advantage_clip
+        if self.config.baseline_group == "micro_batch":
+            return leave_one_out_advantages(values, clip)
+        _, counts = step.unique_consecutive(return_counts=True)
+        groups = values.split(counts.tolist())
+        return torch.cat([leave_one_out_advantages(group, clip) for group in groups])
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

@@ -58,9 +58,10 @@ def update_orders(
     """The transitions of each of a round's updates, in order.
 
     ``micro_batch_size`` changes only how they are gathered, unless ``shared_timesteps`` asks for
-    micro-batches of a single timestep. Micro-batches of one position differ in size by one at most;
-    where several positions of an update's trajectories fit into one, they go together. Raises
-    ``ValueError`` when there are more updates than trajectories.
+    groups of at most that many transitions of a single timestep each. Micro-batches differ in size
+    by one at most; where several positions of an update's trajectories fit into one, they go
+    together, position by position. Raises ``ValueError`` when there are more updates than
+    trajectories.
     """
     if updates > trajectories:
         raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
@@ -73,9 +74,9 @@ def update_orders(
     for share in torch.tensor_split(shuffled, updates):
         batches = []
         for part in micro_batches(processes.own(share), micro_batch_size):
-            together = 1 if shared_timesteps else max(1, micro_batch_size // len(part))
+            together = max(1, micro_batch_size // len(part))
             for position in range(0, used, together):
-                step = permuted[part, position : min(position + together, used)].T
+                step = permuted[part, position : position + together].T
                 if shared_timesteps:
                     step = step[:, :1].expand_as(step)
                 batches.append((part.repeat(len(step)), step.flatten()))
