@@ -52,23 +52,30 @@ def rollout(
     generators: Sequence[torch.Generator],
     reduction: Reduction = "mean",
     batch_size: int | None = None,
+    initial: torch.Tensor | None = None,
 ) -> Trajectories:
     """Sample one trajectory for each prompt, ``batch_size`` at a time (the policy's by default).
 
     Each trajectory draws all its noise from its own generator, so it does not depend on the batch
-    it was in, beyond rounding.
+    it was in, beyond rounding; ``initial`` ``[n, ...]`` is x_T where it is given instead.
 
     Raises:
         ValueError: When a step has no noise (eta 0, or scheduler settings), naming the setting;
-            when there are not as many generators as prompts.
+            when there are not as many generators, or latents, as prompts.
     """
     require_stochastic(policy.schedule, policy.eta)
     _require_as_many(prompts, generators)
     batch_size = policy.rollout_batch_size if batch_size is None else batch_size
+    if initial is None:
+        initial = initial_latents(policy, generators)
+    elif len(initial) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts but {len(initial)} initial latents")
     parts = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        parts.append(_rollout_batch(policy, prompts[chosen], generators[chosen], reduction))
+        parts.append(
+            _rollout_batch(policy, prompts[chosen], generators[chosen], initial[chosen], reduction)
+        )
     policy.ledger.add("images", len(prompts))
     return _concatenate(parts)
 
@@ -91,7 +98,7 @@ def sample(
     finals = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        noise = _chain_noise(policy, generators[chosen])
+        noise = _chain_noise(policy, generators[chosen], policy.schedule.steps + 1)
         finals.append(_denoise(policy, policy.encode(prompts[chosen]), noise, eta))
     policy.ledger.add("images", len(prompts))
     return torch.cat(finals)
@@ -142,13 +149,15 @@ def _noise(policy: Policy, generators: Sequence[torch.Generator]) -> torch.Tenso
     return torch.stack(noise).to(policy.device)
 
 
-def _chain_noise(policy: Policy, generators: Sequence[torch.Generator]) -> Iterator[torch.Tensor]:
-    """x_T, then the noise of each step, ``[n, ...]`` each, one generator a trajectory.
+def _chain_noise(
+    policy: Policy, generators: Sequence[torch.Generator], draws: int
+) -> Iterator[torch.Tensor]:
+    """The noise of ``draws`` steps, ``[n, ...]`` each, one generator a trajectory.
 
     Drawn in one go, which is what takes the time where latents are tiny; where their size is a
     multiple of 16, the numbers are those of a draw a step.
     """
-    shape = (policy.schedule.steps + 1, *policy.latent_shape)
+    shape = (draws, *policy.latent_shape)
     noise = torch.stack([torch.randn(shape, generator=g) for g in generators], dim=1)
     for drawn in noise:
         yield drawn.to(policy.device)
@@ -158,12 +167,13 @@ def _rollout_batch(
     policy: Policy,
     prompts: Sequence[str],
     generators: Sequence[torch.Generator],
+    initial: torch.Tensor,
     reduction: Reduction,
 ) -> Trajectories:
     schedule = policy.schedule
     conditioning = policy.encode(prompts)
-    noise = _chain_noise(policy, generators)
-    latents = [next(noise).to(policy.dtype)]
+    noise = _chain_noise(policy, generators, schedule.steps)
+    latents = [initial]
     log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
     for index in range(schedule.steps):
         x_t = latents[-1]

@@ -55,9 +55,11 @@ class DagConfig(MethodConfig):
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
+    initial_noise: interface.InitialNoise = "independent"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.5
+    timestep_draw: interface.TimestepDraw = "random"
     step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-2
@@ -143,6 +145,7 @@ class Dag(Method):
                 updates=c.updates_per_round,
                 micro_batch_size=c.micro_batch_size,
                 timestep_fraction=c.timestep_fraction,
+                timestep_draw=c.timestep_draw,
             )
             updates = [self.update(trajectories, rewards, beta, order) for order in orders]
         self.round += 1

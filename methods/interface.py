@@ -72,8 +72,24 @@ TimestepFraction = Annotated[
     Field(
         gt=0,
         le=1,
-        description="Share of each trajectory's transitions that is trained on, drawn at random. "
-        "Released 1; 0.5, which lets a small budget sample more rounds.",
+        description="Share of each trajectory's transitions that is trained on; which, says "
+        "'timestep_draw'. Released 1.",
+    ),
+]
+TimestepDraw = Annotated[
+    Literal["random", "first"],
+    Field(
+        description="Which transitions the share is: drawn at random for each trajectory, or the "
+        "first of the chain, from x_T on. With few sampling steps the last transitions hardly "
+        "change the reward, so their scores are noise alone.",
+    ),
+]
+InitialNoise = Annotated[
+    Literal["independent", "shared"],
+    Field(
+        description="Whether each trajectory has its own x_T, as released, or the images of a "
+        "prompt start from one, as in DanceGRPO (arXiv 2505.07818). What x_T does to the reward "
+        "is out of the policy's hands: shared, it drops out of the advantage within the group.",
     ),
 ]
 StepWeight = Annotated[

@@ -53,22 +53,24 @@ def update_orders(
     updates: int,
     micro_batch_size: int,
     timestep_fraction: float = 1.0,
+    timestep_draw: str = "random",
     shared_timesteps: bool = False,
 ) -> list[Order]:
     """The transitions of each of a round's updates, in order.
 
     ``micro_batch_size`` changes only how they are gathered, unless ``shared_timesteps`` asks for
-    groups of at most that many transitions of a single timestep each. Micro-batches differ in size
-    by one at most; where several positions of an update's trajectories fit into one, they go
-    together, position by position. Raises ``ValueError`` when there are more updates than
-    trajectories.
+    groups of at most that many transitions of a single timestep each. ``timestep_draw`` "first"
+    keeps to the beginning of the chain. Micro-batches differ in size by one at most; where several
+    positions of an update's trajectories fit into one, they go together, position by position.
+    Raises ``ValueError`` when there are more updates than trajectories.
     """
     if updates > trajectories:
         raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
     used = max(1, int(steps * timestep_fraction))
+    drawn_from = used if timestep_draw == "first" else steps
     shuffled = torch.randperm(trajectories, generator=source)
     permuted = torch.stack(
-        [torch.randperm(steps, generator=source)[:used] for _ in range(trajectories)]
+        [torch.randperm(drawn_from, generator=source)[:used] for _ in range(trajectories)]
     )
     orders = []
     for share in torch.tensor_split(shuffled, updates):

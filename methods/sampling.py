@@ -1,7 +1,8 @@
 """What every training round begins with: its prompts, its generators, its rewards.
 
 Prompts and generators depend on the seed and the round only, never on the method, so that methods
-run with the same seed and the same shape of a round start from the same prompts and noise.
+run with the same seed, the same shape of a round and the same ``initial_noise`` start from the same
+prompts and noise.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Protocol
 import torch
 
 from diffusion.kernel import Reduction
-from diffusion.rollout import Trajectories, rollout
+from diffusion.rollout import Trajectories, initial_latents, rollout
 from methods import processes
 from methods.interface import Task
 
@@ -31,6 +32,9 @@ class RoundConfig(Protocol):
 
 class RolloutConfig(RoundConfig, Protocol):
     """The options that shape a round whose trajectories are kept."""
+
+    @property
+    def initial_noise(self) -> str: ...
 
     @property
     def reduction(self) -> Reduction: ...
@@ -73,6 +77,14 @@ def draw_round(
     return [prompts[slot] for slot, _ in pairs], generators
 
 
+def shared_latents(task: Task, round_index: int, config: RoundConfig) -> torch.Tensor:
+    """x_T ``[n, ...]`` of a round in which the images of a prompt start from the same."""
+    slots = range(config.prompts_per_round)
+    sources = [task.generator("initial", round_index, slot) for slot in slots]
+    latents = initial_latents(task.policy, sources)
+    return latents.repeat_interleave(config.images_per_prompt, dim=0)
+
+
 def sample_round(
     task: Task, round_index: int, config: RolloutConfig
 ) -> tuple[Trajectories, torch.Tensor]:
@@ -80,8 +92,17 @@ def sample_round(
     their images; of several processes each samples and scores its share."""
     prompts, generators = draw_round(task, round_index, config)
     own = processes.share(len(prompts))
+    initial = (
+        shared_latents(task, round_index, config) if config.initial_noise == "shared" else None
+    )
     with task.policy.ledger.phase("rollout"):
-        trajectories = rollout(task.policy, prompts[own], generators[own], config.reduction)
+        trajectories = rollout(
+            task.policy,
+            prompts[own],
+            generators[own],
+            config.reduction,
+            initial=None if initial is None else initial[own],
+        )
     rewards = score(task, trajectories.final, prompts[own], config.micro_batch_size)
     return (
         processes.gather_trajectories(trajectories, prompts),

@@ -93,7 +93,7 @@ def budget(trial: Trial) -> Finding:
             continue
         with Watch(policy) as watch:
             run(method, rounds)
-        over = max(over, len(watch.starts) - images, policy.ledger.images - images)
+        over = max(over, len(watch.second) - images, policy.ledger.images - images)
     return Finding(max(over, 0), 0, f"{over} images more than the budget allows")
 
 

@@ -128,6 +128,15 @@ def test_every_trajectory_has_its_own_noise(policy: LatentDiffusion) -> None:
     torch.testing.assert_close(chosen.latents, trajectories.latents[:, order], rtol=1e-4, atol=1e-4)
 
 
+def test_a_rollout_begins_where_it_is_told_to(policy: LatentDiffusion) -> None:
+    initial = initial_latents(policy, generators(1)).expand(5, *policy.latent_shape)
+    trajectories = rollout(policy, PROMPTS, generators(), initial=initial, batch_size=2)
+    assert torch.equal(trajectories.latents[0], initial)
+    assert not torch.equal(trajectories.final[0], trajectories.final[4])
+    with pytest.raises(ValueError, match="5 prompts but 4 initial latents"):
+        rollout(policy, PROMPTS, generators(), initial=initial[:4])
+
+
 def test_sampling_alone_is_the_rollout_s_end(policy: LatentDiffusion) -> None:
     trajectories = rollout(policy, PROMPTS, generators())
     finals = sample(policy, PROMPTS, generators())

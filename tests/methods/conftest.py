@@ -38,9 +38,16 @@ def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) ->
 
 def make_method(name: str, task: Task, **options: Any) -> Method:
     """A method with options beside its defaults; on all transitions, weighted alike as in the
-    formulas, unless told otherwise."""
+    formulas, each trajectory from its own noise, unless told otherwise."""
     kind = methods.get(name)
-    plain = {"timestep_fraction": 1.0, "step_weight": "uniform", "centre_states": False}
+    plain = {
+        "timestep_fraction": 1.0,
+        "timestep_draw": "random",
+        "step_weight": "uniform",
+        "centre_states": False,
+        "advantage_scale": "group",
+        "initial_noise": "independent",
+    }
     options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
     return kind(task, kind.Config(**options))
 

@@ -20,8 +20,10 @@ from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.rollout import sample
 from methods import replay, sampling
 from methods.alignprop import AlignPropConfig, gradient_steps, sample_with_gradient
+from methods.ddpo import DdpoConfig
 from tests.how_we_know import Record
 from tests.methods.conftest import PROMPTS, ROUND, STEPS, make_method, make_task
+from tests.methods.point import PointPolicy
 
 MakePolicy = Callable[..., LatentDiffusion]
 TRAINED = [name for name, kind in methods.registry().items() if kind.trains]
@@ -207,6 +209,34 @@ def test_shared_timesteps_make_micro_batches_of_one_timestep() -> None:
         pair for i, k in orders[0].batches for pair in zip(i.tolist(), k.tolist(), strict=True)
     ]
     assert len(set(visited)) == 35
+
+
+def test_the_first_transitions_of_the_chain_alone() -> None:
+    source = torch.Generator().manual_seed(0)
+    orders = replay.update_orders(
+        source, 7, 5, updates=2, micro_batch_size=3, timestep_fraction=0.6, timestep_draw="first"
+    )
+    visited = [pair for order in orders for batch in order.batches for pair in pairs(batch)]
+    assert sorted(visited) == [(i, k) for i in range(7) for k in range(3)]
+    assert [order.transitions for order in orders] == [12, 9]
+
+
+def test_images_of_a_prompt_may_start_from_one_noise() -> None:
+    """x_T is then no part of what tells them apart; the noise of the steps still is."""
+    policy = PointPolicy()
+    task = make_task(policy)
+    spread = {}
+    for kind in ("independent", "shared"):
+        config = DdpoConfig(prompts_per_round=2, images_per_prompt=16, initial_noise=kind)
+        trajectories, rewards = sampling.sample_round(task, 0, config)
+        groups = trajectories.latents[0].view(2, 16, *policy.latent_shape)
+        assert torch.equal(groups[0, 0], groups[0, 1]) == (kind == "shared")
+        assert not torch.equal(groups[0, 0], groups[1, 0])
+        assert len(trajectories.final.unique(dim=0)) == 32
+        spread[kind] = float(rewards.view(2, 16).var(dim=1).mean())
+        again, _ = sampling.sample_round(task, 0, config)
+        assert torch.equal(again.latents, trajectories.latents)
+    assert spread["shared"] < spread["independent"]
 
 
 def test_more_updates_than_trajectories_are_refused() -> None:
