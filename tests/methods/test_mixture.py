@@ -69,7 +69,7 @@ def test_the_average_is_evaluated_and_training_goes_on_without_it(name: str) -> 
 
 @pytest.mark.parametrize("name", ["residual-db", "dag", "dag-kl"])
 def test_a_tenth_of_the_training_comes_half_of_the_way(name: str) -> None:
-    found = trained(name, 10, "point_linear", images=12 * 256, points=8192, timestep_fraction=1.0)
+    found = trained(name, 10, "point_linear", images=12 * 256, points=8192)
     untrained = trained(name, 10, "point_linear", images=0, points=8192)
     assert found.total_variation is not None and untrained.total_variation is not None
     assert found.total_variation < 0.5 * untrained.total_variation
@@ -87,7 +87,7 @@ def trained(
     policy = load_mixture(ledger=Ledger(), sampling_steps=steps, variance="learned")
     kind = methods.get(name)
     task = make_task(policy, reward, images)
-    method = kind(task, kind.Config.model_validate(SUITE["methods"][name] | options))
+    method = kind(task, kind.Config.model_validate(SUITE["methods"][name]))
     for _ in range(method.rounds if images else 0):
         method.step()
     with method.evaluated():
@@ -96,10 +96,9 @@ def trained(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reward", SUITE["rewards"])
 @pytest.mark.parametrize("name", ["residual-db", "dag", "dag-kl"])
-def test_a_method_reaches_the_target_it_declares(name: str, reward: str) -> None:
-    found = trained(name, 50, reward)
+def test_a_method_reaches_the_target_it_declares(name: str) -> None:
+    found = trained(name, 20, "point_linear")
     assert found.total_variation is not None
     assert found.total_variation < (0.08 if name == "residual-db" else 0.10)
     assert found.modes_covered == found.modes
