@@ -81,7 +81,6 @@ def trained(
     reward: str,
     images: int = SUITE["budget"]["images"],
     points: int = 65536,
-    **options: Any,
 ) -> DensityRecord:
     """Exact metrics after the suite's training, ``images`` long (0: none)."""
     policy = load_mixture(ledger=Ledger(), sampling_steps=steps, variance="learned")
