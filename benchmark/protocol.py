@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmark import models
 from benchmark.suite import Suite
 
 MODEL_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -23,17 +24,20 @@ def protocol_hash(
     and ``encoders`` map names to versions. Methods, seeds, budget and adapters are not part of it:
     they are what is compared. Nor is the batch size, which changes results by rounding only.
     """
+    sampler = suite.model.model_dump(include={"sampling_steps", "guidance_scale", "eta", "dtype"})
+    if suite.model.variance != "posterior":
+        sampler["variance"] = suite.model.variance
     content: dict[str, Any] = {
         "model": model,
-        "sampler": suite.model.model_dump(
-            include={"sampling_steps", "guidance_scale", "eta", "dtype"}
-        ),
+        "sampler": sampler,
         "prompts": list(suite.prompts.evaluation),
         "images_per_prompt": suite.evaluation.images_per_prompt,
         "seed": suite.evaluation.seed,
         "rewards": dict(rewards),
         "encoders": dict(encoders),
     }
+    if models.output(suite.model.name) == "point":
+        content["exact_points"] = suite.evaluation.exact_points
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -43,6 +47,8 @@ def model_identity(name: str, folder: Path | None) -> str:
     if folder is None:
         return name
     digest = hashlib.sha256()
+    if folder.is_file():
+        digest.update(folder.read_bytes())
     for part in MODEL_FOLDERS:
         for path in sorted((folder / part).glob("*")):
             if path.is_file():

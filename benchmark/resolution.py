@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmark import matrix
+from benchmark import encoders, matrix, models
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.matrix import Cell
 from benchmark.suite import Suite
@@ -34,7 +34,8 @@ class ResolvedSuite:
     def cells(self) -> list[Cell]:
         """All cells, those that do not apply included."""
         suite = self.suite
-        return matrix.cells(self.methods, self.rewards, suite.seeds, suite.model.eta)
+        output = models.output(suite.model.name)
+        return matrix.cells(self.methods, self.rewards, suite.seeds, suite.model.eta, output)
 
 
 def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
@@ -43,6 +44,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
     Raises ``UsageError`` for an unknown method, option or reward, a method whose optional
     dependencies are not installed, or missing weights.
     """
+    _check_model_settings(suite, origins)
     known = method_registry()
     chosen = matrix.with_controls(suite.methods)
     for name in chosen:
@@ -64,6 +66,25 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         configs=configs,
         rewards=rewards,
     )
+
+
+def _check_model_settings(suite: Suite, origins: Origins) -> None:
+    """Raise ``UsageError`` for settings that the model cannot follow."""
+    models.find_model(suite.model.name)
+    output = models.output(suite.model.name)
+    for name in suite.evaluation.encoders:
+        if encoders.INPUTS[name] != output:
+            raise UsageError(
+                f"{origins.of(('evaluation', 'encoders'))}: evaluation.encoders: {name} looks at "
+                f"{encoders.INPUTS[name]}s, and model {suite.model.name!r} makes {output}s"
+            )
+    wanted: dict[str, str | float] = {"variance": "posterior"}
+    if output == "point":
+        wanted = {"guidance_scale": 1.0, "trainable": "full", "dtype": "float32"}
+    for key, value in wanted.items():
+        if getattr(suite.model, key) != value:
+            place = origins.of(("model", key))
+            raise UsageError(f"{place}: model.{key}: model {suite.model.name!r} takes {value} only")
 
 
 def _find_reward(name: str, origins: Origins) -> Reward:

@@ -21,7 +21,7 @@ from benchmark.progress import display
 from benchmark.report import write_report
 from benchmark.resolution import ResolvedSuite
 from benchmark.terminal import print_table
-from results import store
+from results import exactness, store
 from results.records import CellConfig, MethodInfo, RewardInfo, RunRecord, StatusRecord
 
 
@@ -102,6 +102,7 @@ def execute(plan: Plan) -> None:
     report = write_report(plan.folder)
     run = store.read_run(plan.folder)
     print_summary(run)
+    print_densities(run)
     print(f"report {report}")
     failed = [cell_id for cell_id, cell in run.cells.items() if cell.status.state == "failed"]
     if failed:
@@ -217,9 +218,25 @@ def print_summary(run: store.Run) -> None:
     print_table(table)
 
 
+def print_densities(run: store.Run) -> None:
+    """Distance to each method's target, mean over seeds, where the model is in closed form."""
+    table = Table(title="distance to the declared target, mean over seeds")
+    headings = exactness.COLUMNS
+    for heading in ("trained on", "method", "target", *headings.values()):
+        table.add_column(heading)
+    for task in run.record.rewards:
+        for row in exactness.density_table(run, task):
+            cells = [row.values.get(name) for name in headings]
+            shown = [f"{cell.mean:.3f}" if cell else "-" for cell in cells]
+            table.add_row(task, row.method, row.target, *shown)
+    if table.rows:
+        print_table(table)
+
+
 def _mean_over_seeds(done: Sequence[store.Cell], reward: str) -> str:
     means = []
     for cell in done:
-        values = [value for prompt in cell.evaluations[-1].rewards[reward] for value in prompt]
-        means.append(sum(values) / len(values))
+        scored = cell.evaluations[-1].rewards.get(reward, [])
+        if values := [value for prompt in scored for value in prompt]:
+            means.append(sum(values) / len(values))
     return f"{sum(means) / len(means):.4g}" if means else "-"

@@ -28,13 +28,17 @@ class ModelSettings(Settings):
     """The model that is aligned, and its sampler."""
 
     name: str = "emoji"
-    """``emoji``, the model that comes with the program, or a Stable Diffusion folder or hub id."""
+    """``emoji`` or ``mixture``, which come with the program, or a Stable Diffusion folder or hub
+    id."""
     sampling_steps: int = Field(default=10, ge=1, le=1000)
     """Denoising steps of one image."""
     guidance_scale: float = Field(default=3.0, ge=1.0, allow_inf_nan=False)
     """Weight of the prompt in classifier-free guidance; 1 is no guidance."""
     eta: float = Field(default=1.0, ge=0.0, le=1.0)
     """Noise of the DDIM sampler: 0 none, 1 as in ancestral sampling."""
+    variance: Literal["posterior", "learned"] = "posterior"
+    """Variance of a denoising step: ``posterior``, the sampler's own, too small for few steps, or
+    ``learned``, the model's for each state; only ``mixture`` has one."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the frozen weights and of the forward pass."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -97,10 +101,13 @@ class EvaluationSettings(Settings):
     """Most images sampled at once; changes results by rounding only."""
     seed: int = Field(default=0, ge=0)
     """Decides the noise that evaluation images start from, the same for every cell."""
-    encoders: tuple[Literal["scorer", "efficientnet-lite0"], ...] = Field(
+    encoders: tuple[Literal["scorer", "efficientnet-lite0", "direction"], ...] = Field(
         default=("scorer", "efficientnet-lite0"), min_length=1
     )
-    """Networks in whose features diversity is measured."""
+    """Networks in whose features diversity is measured; ``direction``, the points themselves, for
+    ``mixture`` alone."""
+    exact_points: int = Field(default=65536, ge=1000)
+    """Points drawn for the exact metrics of ``mixture``."""
 
 
 class Suite(Settings):

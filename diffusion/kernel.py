@@ -8,6 +8,16 @@ cumulative product alphas_cumprod. With s the timestep before t on the sampler's
     p(x_s | x_t) = N(sqrt(alpha_s) x0_hat + sqrt(1 - alpha_s - sigma^2) eps, sigma^2 I)
     q(x_t | x_s) = N(sqrt(alpha_t / alpha_s) x_s, (1 - alpha_t / alpha_s) I)
 
+sigma^2 is that of x_s when x_0 is known. It is not: the prediction is a mean, and x_0 given x_t has
+a variance c around it. The isotropic normal distribution closest to the true p(x_s | x_t) (arXiv
+2201.06503; by state, 2206.07309) has the same mean and the variance
+
+    sigma^2 + k^2 c,
+    k = sqrt(alpha_s) - sqrt(1 - alpha_s - sigma^2) sqrt(alpha_t / (1 - alpha_t)),
+
+which ``transition`` takes where it is given c (``clean_variance``). Without it, few steps leave a
+bias that no training of the mean removes; ``docs/mixture.md`` measures it.
+
 Schedule arithmetic is float64, log-densities are float32.
 """
 
@@ -155,17 +165,31 @@ def transition(
     latents: torch.Tensor,
     noise_prediction: torch.Tensor,
     eta: float = 1.0,
+    clean_variance: torch.Tensor | None = None,
 ) -> Gaussian:
     """p_theta(x_s | x_t) of DDIM with ``eta`` (1: ancestral sampling) for each sample's own step.
 
     ``step`` int64 ``[n]``, ``latents`` and ``noise_prediction`` ``[n, ...]``; float32 out.
+    ``clean_variance`` ``[n]``, the variance of x_0 given x_t averaged over dimensions, widens the
+    distribution by what the clean prediction leaves open.
     """
     previous = schedule.alpha_previous(step)
     std = standard_deviation(schedule, step, eta)
     direction = _expand((1 - previous - std**2).clamp(min=0).sqrt().float(), latents)
     clean = clean_prediction(schedule, step, latents, noise_prediction)
     mean = _expand(previous.sqrt().float(), latents) * clean + direction * noise_prediction.float()
-    return Gaussian(mean, std.float())
+    if clean_variance is None:
+        return Gaussian(mean, std.float())
+    variance = std.square() + clean_weight(schedule, step, eta).square() * clean_variance.double()
+    return Gaussian(mean, variance.sqrt().float())
+
+
+def clean_weight(schedule: Schedule, step: torch.Tensor, eta: float) -> torch.Tensor:
+    """k, the weight of x_0 in the mean of x_s at a given x_t, float64 in the shape of ``step``."""
+    alpha, previous = schedule.alpha(step), schedule.alpha_previous(step)
+    variance = standard_deviation(schedule, step, eta).square()
+    direction = (1 - previous - variance).clamp(min=0).sqrt()
+    return previous.sqrt() - direction * (alpha / (1 - alpha)).sqrt()
 
 
 def score_scale(schedule: Schedule, step: torch.Tensor, eta: float) -> torch.Tensor:

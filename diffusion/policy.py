@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Literal
 
 import torch
 from torch import nn
 
-from diffusion.kernel import Schedule
+from diffusion.kernel import Gaussian, Schedule, transition
 from diffusion.ledger import Ledger
 
 
@@ -54,6 +55,10 @@ class Policy(ABC):
     latent_shape: tuple[int, ...]
     device: torch.device
     dtype: torch.dtype
+    output: ClassVar[Literal["image", "point"]] = "image"
+    """What ``decode`` makes: images ``[n, 3, h, w]`` in [0, 1], or points of the plane."""
+    rollout_batch_size: ClassVar[int] = 32
+    """Trajectories of a round that are sampled at a time."""
 
     @abstractmethod
     def encode(self, prompts: Sequence[str]) -> Conditioning:
@@ -74,9 +79,25 @@ class Policy(ABC):
     ) -> torch.Tensor:
         """The conditional branch alone; counts one UNet sample for each latent."""
 
+    def transition(
+        self,
+        step: torch.Tensor,
+        latents: torch.Tensor,
+        noise_prediction: torch.Tensor,
+        eta: float | None = None,
+    ) -> Gaussian:
+        """p_theta(x_s | x_t) of the sampler, given the noise prediction at x_t.
+
+        ``eta`` is the policy's own by default. The deviation is the schedule's, unless the model
+        has one of its own for each state.
+        """
+        eta = self.eta if eta is None else eta
+        return transition(self.schedule, step, latents, noise_prediction, eta)
+
     @abstractmethod
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Images ``[n, 3, h, w]`` float32 in [0, 1], differentiable inside that range."""
+        """What rewards score, float32 and differentiable: images ``[n, 3, h, w]`` in [0, 1], or
+        points ``[n, 2]`` where ``output`` says so."""
 
     @abstractmethod
     def parameters(self) -> list[nn.Parameter]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,6 @@ from diffusion.kernel import (
     clean_prediction,
     log_density,
     require_stochastic,
-    transition,
 )
 from diffusion.policy import Conditioning, Policy
 
@@ -52,10 +51,10 @@ def rollout(
     prompts: Sequence[str],
     generators: Sequence[torch.Generator],
     reduction: Reduction = "mean",
-    batch_size: int = 32,
+    batch_size: int | None = None,
     initial: torch.Tensor | None = None,
 ) -> Trajectories:
-    """Sample one trajectory for each prompt, ``batch_size`` at a time.
+    """Sample one trajectory for each prompt, ``batch_size`` at a time (the policy's by default).
 
     Each trajectory draws all its noise from its own generator, so it does not depend on the batch
     it was in, beyond rounding; ``initial`` ``[n, ...]`` is x_T where it is given instead.
@@ -66,6 +65,7 @@ def rollout(
     """
     require_stochastic(policy.schedule, policy.eta)
     _require_as_many(prompts, generators)
+    batch_size = policy.rollout_batch_size if batch_size is None else batch_size
     if initial is None:
         initial = initial_latents(policy, generators)
     elif len(initial) != len(prompts):
@@ -95,20 +95,48 @@ def sample(
 ) -> torch.Tensor:
     """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works)."""
     _require_as_many(prompts, generators)
-    eta = policy.eta if eta is None else eta
     finals = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
-        conditioning = policy.encode(prompts[chosen])
-        latents = initial_latents(policy, generators[chosen])
-        for index in range(policy.schedule.steps):
-            step = torch.full((len(latents),), index)
-            prediction = policy.predict_noise(latents, step, conditioning)
-            gaussian = transition(policy.schedule, step, latents, prediction.guided, eta)
-            latents = gaussian.sample(_noise(policy, generators[chosen])).to(policy.dtype)
-        finals.append(latents)
+        noise = _chain_noise(policy, generators[chosen], policy.schedule.steps + 1)
+        finals.append(_denoise(policy, policy.encode(prompts[chosen]), noise, eta))
     policy.ledger.add("images", len(prompts))
     return torch.cat(finals)
+
+
+@torch.no_grad()
+def sample_jointly(
+    policy: Policy, prompt: str, n: int, source: torch.Generator, batch_size: int
+) -> torch.Tensor:
+    """n final latents of one prompt ``[n, ...]``, all noise from one generator.
+
+    Much faster than a generator a latent where latents are tiny; the price is that a latent
+    depends on how many there are in its batch.
+    """
+    finals = []
+    for size in [batch_size] * (n // batch_size) + [n % batch_size] * (n % batch_size > 0):
+        shape = (size, *policy.latent_shape)
+        draws = range(policy.schedule.steps + 1)
+        noise = (torch.randn(shape, generator=source).to(policy.device) for _ in draws)
+        finals.append(_denoise(policy, policy.encode([prompt] * size), noise))
+    policy.ledger.add("images", n)
+    return torch.cat(finals)
+
+
+def _denoise(
+    policy: Policy,
+    conditioning: Conditioning,
+    noise: Iterator[torch.Tensor],
+    eta: float | None = None,
+) -> torch.Tensor:
+    """Final latents of one batch; ``noise`` gives x_T, then the noise of each step."""
+    latents = next(noise).to(policy.dtype)
+    for index in range(policy.schedule.steps):
+        step = torch.full((len(latents),), index)
+        prediction = policy.predict_noise(latents, step, conditioning)
+        gaussian = policy.transition(step, latents, prediction.guided, eta)
+        latents = gaussian.sample(next(noise)).to(policy.dtype)
+    return latents
 
 
 def _require_as_many(prompts: Sequence[str], generators: Sequence[torch.Generator]) -> None:
@@ -121,6 +149,20 @@ def _noise(policy: Policy, generators: Sequence[torch.Generator]) -> torch.Tenso
     return torch.stack(noise).to(policy.device)
 
 
+def _chain_noise(
+    policy: Policy, generators: Sequence[torch.Generator], draws: int
+) -> Iterator[torch.Tensor]:
+    """The noise of ``draws`` steps, ``[n, ...]`` each, one generator a trajectory.
+
+    Drawn in one go, which is what takes the time where latents are tiny; where their size is a
+    multiple of 16, the numbers are those of a draw a step.
+    """
+    shape = (draws, *policy.latent_shape)
+    noise = torch.stack([torch.randn(shape, generator=g) for g in generators], dim=1)
+    for drawn in noise:
+        yield drawn.to(policy.device)
+
+
 def _rollout_batch(
     policy: Policy,
     prompts: Sequence[str],
@@ -130,16 +172,17 @@ def _rollout_batch(
 ) -> Trajectories:
     schedule = policy.schedule
     conditioning = policy.encode(prompts)
+    noise = _chain_noise(policy, generators, schedule.steps)
     latents = [initial]
     log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
     for index in range(schedule.steps):
         x_t = latents[-1]
         step = torch.full((len(prompts),), index)
         prediction = policy.predict_noise(x_t, step, conditioning)
-        gaussian = transition(schedule, step, x_t, prediction.guided, policy.eta)
+        gaussian = policy.transition(step, x_t, prediction.guided)
         # The density is that of the latent as stored: rounding it afterwards would move the
         # importance ratio of the first update away from 1.
-        x_s = gaussian.sample(_noise(policy, generators)).to(policy.dtype)
+        x_s = gaussian.sample(next(noise)).to(policy.dtype)
         log_densities.append(log_density(x_s, gaussian, reduction))
         noise_predictions.append(prediction.guided)
         clean.append(clean_prediction(schedule, step, x_t, prediction.guided))

@@ -10,9 +10,18 @@ import difflib
 import importlib
 import pkgutil
 
-from methods.interface import REGISTERED, Method, MethodConfig, Task, register
+from methods.interface import REGISTERED, Method, MethodConfig, Target, Task, register
 
-__all__ = ["Method", "MethodConfig", "Task", "UnknownMethod", "get", "register", "registry"]
+__all__ = [
+    "Method",
+    "MethodConfig",
+    "Target",
+    "Task",
+    "UnknownMethod",
+    "get",
+    "register",
+    "registry",
+]
 
 
 class UnknownMethod(ValueError):

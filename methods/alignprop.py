@@ -30,7 +30,7 @@ import torch
 from pydantic import Field
 from torch.utils.checkpoint import checkpoint
 
-from diffusion.kernel import transition
+from diffusion.kernel import Gaussian
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import initial_latents
 from methods import interface, processes, replay, sampling
@@ -195,7 +195,8 @@ def sample_with_gradient(
     for index in range(policy.schedule.steps):
         step = torch.full((len(prompts),), index, device=policy.device)
         noise = predict_truncated(policy, latents, step, conditioning, carries[index])
-        gaussian = transition(policy.schedule, step, latents, noise, policy.eta)
+        gaussian = policy.transition(step, latents, noise)
+        gaussian = Gaussian(gaussian.mean, gaussian.std.detach())  # a model may have learned it
         drawn = [torch.randn(policy.latent_shape, generator=source) for source in generators]
         latents = gaussian.sample(torch.stack(drawn).to(policy.device)).to(policy.dtype)
     policy.ledger.add("images", len(prompts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from methods.interface import Method, MethodConfig, register
+from methods.interface import Method, MethodConfig, Target, register
 
 
 @register
@@ -14,3 +14,8 @@ class Base(Method):
     paper = ""
     Config = MethodConfig
     trains = False
+
+    @property
+    def target(self) -> Target:
+        """The model's own distribution."""
+        return Target(base=True, beta=None)

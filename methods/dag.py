@@ -25,6 +25,8 @@ round is 1, not 0; prompts of a round are distinct and each has several images.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
@@ -33,8 +35,8 @@ from pydantic import model_validator
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import flow_options, forward_looking, interface, processes, replay, sampling
-from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.interface import Method, MethodConfig, Target, Task, register
+from methods.optimizer import Decay, Optimizer, WeightAverage
 
 
 def detailed_balance_residual(
@@ -77,6 +79,8 @@ class DagConfig(MethodConfig):
     centre_states: flow_options.CentreStates = True
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
+    learning_rate_decay: Decay = "constant"
+    weight_average: WeightAverage = 0.0
 
     @model_validator(mode="after")
     def _centre_has_rewards(self) -> Self:
@@ -104,8 +108,21 @@ class Dag(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
+            config.weight_average,
         )
         self.flow = forward_looking.ForwardLookingFlow(task, config)
+
+    @property
+    def target(self) -> Target:
+        """exp(beta r): the base model's density is no part of it."""
+        return Target(base=False, beta=self.flow.joint_beta())
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """The averaged weights inside, where they are asked for."""
+        with self.optimizer.averaged():
+            yield
 
     @property
     def rounds(self) -> int:
@@ -115,6 +132,8 @@ class Dag(Method):
     def step(self) -> dict[str, float]:
         """Samples a round, scores its states, and takes its updates."""
         c = self.config
+        self.optimizer.set_progress(self.round / self.rounds)
+        self.flow.optimizer.set_progress(self.round / self.rounds)
         trajectories, terminal = sampling.sample_round(self.task, self.round, c)
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
@@ -162,15 +181,21 @@ class Dag(Method):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """``delta^2``, by its step's weight, and the regulariser of each transition, ``[n]``."""
         c, t = self.config, transitions
+        # First, since a model may have to swap its weights for it, which a graph does not survive.
+        log_reference = self.log_reference(t)
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
         )
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        log_noising = log_density(t.latents, backward, c.reduction)
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
-        delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+        delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_reference)
         balance = self.step_weights[t.step] * delta.square()
         return balance, forward_looking.output_distance(noise, t.noise_prediction)
+
+    def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
+        """Log density ``[n]`` that the policy's is balanced against: log q(x_t | x_s)."""
+        t = transitions
+        backward = noising(self.policy.schedule, t.step, t.next_latents)
+        return log_density(t.latents, backward, self.config.reduction)
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

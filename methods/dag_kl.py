@@ -27,6 +27,8 @@ that the released 1e-4 is for Stable Diffusion.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -45,8 +47,8 @@ from methods import (
     sampling,
 )
 from methods.dag import detailed_balance_residual
-from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.interface import Method, MethodConfig, Target, Task, register
+from methods.optimizer import Decay, Optimizer, WeightAverage
 
 MicroBatchSize = Annotated[
     int,
@@ -129,6 +131,8 @@ class DagKlConfig(MethodConfig):
     centre_states: flow_options.CentreStates = False
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
+    learning_rate_decay: Decay = "constant"
+    weight_average: WeightAverage = 0.0
     kappa: Kappa = 1.0
     baseline_group: BaselineGroup = "timestep"
     advantage_scale: AdvantageScale = "round"
@@ -172,10 +176,23 @@ class DagKl(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
+            config.weight_average,
         )
         self.flow = forward_looking.ForwardLookingFlow(task, config)
         self.deviation: float | None = None
         """Of the round's residuals; None where each baseline group has its own."""
+
+    @property
+    def target(self) -> Target:
+        """exp(beta r): the base model's density is no part of it."""
+        return Target(base=False, beta=self.flow.joint_beta())
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """The averaged weights inside, where they are asked for."""
+        with self.optimizer.averaged():
+            yield
 
     @property
     def rounds(self) -> int:
@@ -185,6 +202,8 @@ class DagKl(Method):
     def step(self) -> dict[str, float]:
         """Samples a round, scores its states, and takes its updates."""
         c = self.config
+        self.optimizer.set_progress(self.round / self.rounds)
+        self.flow.optimizer.set_progress(self.round / self.rounds)
         trajectories, terminal = sampling.sample_round(self.task, self.round, c)
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
@@ -280,7 +299,7 @@ class DagKl(Method):
             self.policy, t, c.reduction, c.guidance_in_training
         )
         delta = self.residual(t, log_policy.detach(), rewards, beta)
-        advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip, self.deviation)
+        advantage = self.advantages(t.step, -delta.detach())
         surrogate = ddpo.clipped_surrogate(log_policy, t.log_density, advantage, c.ratio_clip)
         weight = self.step_weights[t.step]
         return {
@@ -289,6 +308,15 @@ class DagKl(Method):
             "regulariser": forward_looking.output_distance(noise, t.noise_prediction),
             "log_ratio": (log_policy - t.log_density).detach(),
         }
+
+    def advantages(self, step: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """Of a micro-batch's ``values`` ``[n]``: over all of it, or over each run of transitions
+        of one timestep, of which it may hold several."""
+        clip, groups = self.config.advantage_clip, [values]
+        if self.config.baseline_group == "timestep":
+            _, counts = step.unique_consecutive(return_counts=True)
+            groups = list(values.split(counts.tolist()))
+        return torch.cat([leave_one_out_advantages(g, clip, self.deviation) for g in groups])
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

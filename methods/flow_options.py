@@ -52,10 +52,12 @@ RewardUnit = Annotated[
     ),
 ]
 CleanPrediction = Annotated[
-    Literal["conditional", "guided"],
+    Literal["conditional", "guided", "untrained"],
     Field(
         description="Noise prediction behind x0_hat: the conditional branch alone, as released, "
-        "or the guided one.",
+        "the guided one, or the conditional branch of the untrained model, at the price of T more "
+        "network calls a trajectory: then the reward of a state does not change while its policy "
+        "does, which the flow network would have to follow.",
     ),
 ]
 FreshRewards = Annotated[
@@ -127,7 +129,7 @@ class FlowConfig(Protocol):
     @property
     def reward_unit(self) -> Literal["raw", "initial_std"]: ...
     @property
-    def clean_prediction(self) -> Literal["conditional", "guided"]: ...
+    def clean_prediction(self) -> Literal["conditional", "guided", "untrained"]: ...
     @property
     def fresh_rewards(self) -> bool: ...
     @property
@@ -138,6 +140,8 @@ class FlowConfig(Protocol):
     def flow_learning_rate(self) -> float: ...
     @property
     def flow_gradient_clip(self) -> float: ...
+    @property
+    def learning_rate_decay(self) -> Literal["constant", "cosine"]: ...
 
 
 def check_centre(config: FlowConfig) -> None:

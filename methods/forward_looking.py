@@ -16,6 +16,7 @@ network that begins at zero has that to learn first.
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -48,6 +49,7 @@ class ForwardLookingFlow:
             config.flow_learning_rate,
             config.weight_decay,
             config.flow_gradient_clip,
+            config.learning_rate_decay,
         )
         self.centre, self.scale = 0.0, 0.0
         self.step_means = torch.zeros(self.policy.schedule.steps + 1, device=self.policy.device)
@@ -63,6 +65,14 @@ class ForwardLookingFlow:
             return beta
         return beta * min(1.0, (round_index + c.beta_anneal_from) / (c.beta_anneal_share * rounds))
 
+    def joint_beta(self) -> float:
+        """The beta of the raw reward that training ends at, for log-densities summed over
+        dimensions. A unit of the first round's rewards is known once that round was sampled."""
+        c = self.config
+        dimensions = torch.Size(self.policy.latent_shape).numel()
+        joint = c.beta * dimensions if c.beta_unit == "mean" else c.beta
+        return joint / (self.scale or 1.0)
+
     def state_rewards(self, trajectories: Trajectories, terminal: torch.Tensor) -> torch.Tensor:
         """Rewards ``[T + 1, n]`` of a round's states, in ``reward_unit``; the last row are those
         of its images, ``terminal`` (raw). With ``fresh_rewards`` the other rows are zero."""
@@ -74,18 +84,34 @@ class ForwardLookingFlow:
         rewards = torch.zeros(steps + 1, n, device=terminal.device)
         rewards[-1] = self.in_unit(terminal)
         if not c.fresh_rewards:
-            clean = (
-                trajectories.conditional_clean_predictions
-                if c.clean_prediction == "conditional"
-                else trajectories.clean_predictions
-            )
-            states, prompts = clean.flatten(0, 1), trajectories.prompts * steps
+            prompts = trajectories.prompts * steps
             own = processes.share(len(prompts))
-            raw = score(self.task, states[own], prompts[own], c.micro_batch_size)
+            states = self.clean_predictions(trajectories, own)
+            raw = score(self.task, states, prompts[own], c.micro_batch_size)
             rewards[:-1] = self.in_unit(processes.gather(raw, len(prompts))).view(steps, n)
         if first and c.centre_states:
             self.step_means = rewards.mean(1) - rewards[-1].mean()
         return rewards
+
+    @torch.no_grad()
+    def clean_predictions(self, trajectories: Trajectories, own: slice) -> torch.Tensor:
+        """Of a round's states, step by step, those of ``own``: ``[m, ...]``."""
+        kind, t = self.config.clean_prediction, trajectories
+        if kind == "conditional":
+            return t.conditional_clean_predictions.flatten(0, 1)[own]
+        if kind == "guided":
+            return t.clean_predictions.flatten(0, 1)[own]
+        states = t.latents[:-1].flatten(0, 1)[own]
+        place = torch.arange(len(t.timesteps) * len(t), device=states.device)[own]
+        parts = []
+        with self.policy.ledger.phase("reward"), self.policy.base():
+            for part in place.split(self.config.micro_batch_size):
+                step, latents = part // len(t), states[part - place[0]]
+                noise = self.policy.predict_conditional_noise(
+                    latents, step, t.conditioning[part % len(t)]
+                )
+                parts.append(clean_prediction(self.policy.schedule, step, latents, noise))
+        return torch.cat(parts)
 
     def fix_unit(self, terminal: torch.Tensor) -> None:
         """Sets the affine map from raw rewards, from the first round's images."""
@@ -142,10 +168,12 @@ class ForwardLookingFlow:
         prompts: list[str],
     ) -> torch.Tensor:
         """Rewards ``[n]`` of the clean predictions of the current policy, in ``reward_unit``."""
-        if self.config.clean_prediction == "conditional":
-            noise = self.policy.predict_conditional_noise(latents, step, conditioning)
-        else:
+        if self.config.clean_prediction == "guided":
             noise = self.policy.predict_noise(latents, step, conditioning).guided
+        else:
+            untrained = self.config.clean_prediction == "untrained"
+            with self.policy.base() if untrained else nullcontext():
+                noise = self.policy.predict_conditional_noise(latents, step, conditioning)
         clean = clean_prediction(self.policy.schedule, step, latents, noise)
         return self.in_unit(score(self.task, clean, prompts, self.config.micro_batch_size))
 

@@ -6,7 +6,8 @@ A method is made for one ``Task``, trains the task's policy in place by ``rounds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -132,6 +133,25 @@ GuidanceInTraining = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class Target:
+    """The distribution of images, given a prompt, that a method is to make the policy sample.
+
+    A formula in the base model's own density and the reward; that density is known for a model in
+    closed form only (``diffusion/mixture.py``), where one can see whether the method gets there.
+    """
+
+    base: bool
+    """Whether the base model's density is a factor of it."""
+    beta: float | None
+    """Inverse temperature of the factor exp(beta r), in nats of the whole image (log-densities
+    summed over dimensions); ``None`` where there is no such factor."""
+
+    def __str__(self) -> str:
+        factors = ["p_base"] * self.base + ["exp(beta r)"] * (self.beta is not None)
+        return " ".join(factors) or "none, it maximises"
+
+
 @dataclass
 class Task:
     """One cell: a policy to align with a reward, on prompts, within a budget."""
@@ -203,6 +223,16 @@ class Method:
         """Why the method cannot run on this machine, such as a package that is not installed;
         empty if it can."""
         return ""
+
+    @property
+    def target(self) -> Target:
+        """The distribution that zero loss means; by default none, the method maximises."""
+        return Target(base=False, beta=None)
+
+    @contextmanager
+    def evaluated(self) -> Iterator[None]:
+        """The policy as it is to be evaluated and saved inside; by default as it was trained."""
+        yield
 
     @property
     def rounds(self) -> int:

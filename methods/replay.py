@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusion.kernel import Reduction, Schedule, log_density, score_scale, transition
+from diffusion.kernel import Reduction, Schedule, log_density, score_scale
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import Trajectories
 from methods import processes
@@ -59,9 +59,10 @@ def update_orders(
     """The transitions of each of a round's updates, in order.
 
     ``micro_batch_size`` changes only how they are gathered, unless ``shared_timesteps`` asks for
-    micro-batches of a single timestep. ``timestep_draw`` "first" keeps to the beginning of the
-    chain. Micro-batches differ in size by one at most. Raises
-    ``ValueError`` when there are more updates than trajectories.
+    groups of at most that many transitions of a single timestep each. ``timestep_draw`` "first"
+    keeps to the beginning of the chain. Micro-batches differ in size by one at most; where several
+    positions of an update's trajectories fit into one, they go together, position by position.
+    Raises ``ValueError`` when there are more updates than trajectories.
     """
     if updates > trajectories:
         raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
@@ -75,9 +76,12 @@ def update_orders(
     for share in torch.tensor_split(shuffled, updates):
         batches = []
         for part in micro_batches(processes.own(share), micro_batch_size):
-            for position in range(used):
-                step = permuted[part, position]
-                batches.append((part, step[:1].expand_as(step) if shared_timesteps else step))
+            together = max(1, micro_batch_size // len(part))
+            for position in range(0, used, together):
+                step = permuted[part, position : position + together].T
+                if shared_timesteps:
+                    step = step[:, :1].expand_as(step)
+                batches.append((part.repeat(len(step)), step.flatten()))
         orders.append(Order(batches, len(share) * used))
     return orders
 
@@ -148,5 +152,5 @@ def current_density(
         noise = policy.predict_noise(t.latents, t.step, t.conditioning).guided
     else:
         noise = policy.predict_conditional_noise(t.latents, t.step, t.conditioning)
-    gaussian = transition(policy.schedule, t.step, t.latents, noise, policy.eta)
+    gaussian = policy.transition(t.step, t.latents, noise)
     return log_density(t.next_latents, gaussian, reduction), noise

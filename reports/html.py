@@ -13,8 +13,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import charts, gallery, statistics, style, views
-from results import aggregates, analysis, curves, matched, numbers, scores, store, verdict
+from reports import charts, densities, gallery, statistics, style, views
+from results import (
+    aggregates,
+    analysis,
+    curves,
+    density,
+    exactness,
+    matched,
+    numbers,
+    scores,
+    store,
+    verdict,
+)
 from results.intervals import CONFIDENCE, FEW_SEEDS
 from results.store import ResultsError, Run
 
@@ -90,6 +101,9 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "machines": list(dict.fromkeys(row["machine"] for row in throughput)),
         "phases": analysis.phases(run),
         "gallery": gallery.build(run),
+        "densities": densities.build(run) if exactness.has_densities(run) else {},
+        "density_columns": exactness.COLUMNS,
+        "density_cells": density.CELLS,
         "failed": [cell for cell in run.cells.values() if cell.status.state == "failed"],
         "environment": views.environment_rows(run),
         "commands": views.commands(run),

@@ -10,6 +10,7 @@ A run is a folder::
                     samples/<prompt index>-<image index>.png
                     embeddings.safetensors   encoder name -> [prompts, images, width]
                     lora/pytorch_lora_weights.safetensors
+                    density.safetensors      only of a model in closed form: cell probabilities
                     log.txt
                     status.json      StatusRecord, written last
     report.html
@@ -99,6 +100,43 @@ class RoundRecord(Record):
     """What the method reports: ``reward_mean``, ``reward_std``, ``loss`` and its own."""
 
 
+class DensityRecord(Record):
+    """Exact metrics of a model in closed form: of its samples on a grid, see ``results.density``.
+
+    Metrics "of the target" are None for a method that declares none.
+    """
+
+    target: str
+    """Formula of the distribution that the method is to reach."""
+    beta: float | None
+    """Of the target, for log-densities summed over dimensions."""
+    points: int
+    """How many were drawn, all on the CPU from noise of their own."""
+    total_variation: float | None
+    """From the target, in [0, 1]."""
+    total_variation_floor: float | None
+    """Of as many points of the target itself."""
+    divergence: float | None
+    """KL to the target, nats."""
+    divergence_floor: float | None
+    base_total_variation: float
+    """From the base model's exact density."""
+    base_total_variation_floor: float
+    modes_covered: int
+    """Modes of the target, or without one of the base density, that hold half of their due."""
+    modes: int
+    reward: float | None
+    """Mean of the reward trained on; None for ``base``."""
+    target_reward: float | None
+    entropy: float
+    """Differential entropy in nats."""
+    target_entropy: float | None
+    base_entropy: float
+    """Of the base model's exact density."""
+    outside: float
+    """Share of the points off the grid."""
+
+
 class EvaluationRecord(Record):
     """One evaluation on the held-out prompts, from the same noise for every method."""
 
@@ -114,6 +152,8 @@ class EvaluationRecord(Record):
     bad_images: dict[str, int]
     """``non_finite`` and ``constant`` images among those evaluated."""
     sampling_images_per_second: float
+    density: DensityRecord | None = None
+    """Exact metrics, where the model is one in closed form."""
 
 
 class StatusRecord(Record):

@@ -135,6 +135,11 @@ def save_embeddings(path: Path, embeddings: Mapping[str, Any]) -> None:
     write_bytes(path, safetensors.numpy.save(arrays))
 
 
+def save_density(path: Path, grids: Mapping[str, Any]) -> None:
+    """Write cell probabilities ``[cells, cells]`` by name as fp32 safetensors."""
+    save_embeddings(path, grids)
+
+
 def _dump(record: Record, indent: int | None = None) -> str:
     return json.dumps(_plain(record.model_dump()), indent=indent, ensure_ascii=False)
 
@@ -170,6 +175,13 @@ def load_embeddings(path: Path) -> dict[str, np.ndarray]:
         return safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise ResultsError(f"{path}: cannot be read: {_line(error)}") from error
+
+
+def load_density(folder: Path) -> dict[str, np.ndarray]:
+    """The grids of a cell ("sample", "base" and, where there is one, "target"); empty if the model
+    is not one in closed form."""
+    path = folder / "density.safetensors"
+    return load_embeddings(path) if path.exists() else {}
 
 
 def read_run(folder: Path) -> Run:

@@ -14,6 +14,7 @@ from typing import Literal
 from results import numbers
 from results.analysis import TaskRow, coverage, task_table
 from results.comparisons import EqualCallsComparison, equal_calls_family, family
+from results.exactness import density_table
 from results.intervals import FEW_SEEDS, Interval
 from results.paired import Comparison
 from results.scores import BEST_OF_N, CONTROLS, encoders, tasks
@@ -97,7 +98,7 @@ def claims(run: Run, task: str) -> list[Claim]:
     """What the cells trained on one reward show; claims without a method are left out."""
     rows = _trained(run, task)
     found = [*_against_base(rows), *_against_best_of_n(run, task)]
-    found += [*_diversity(rows, encoders(run)), *_incomplete(rows)]
+    found += [*_diversity(rows, encoders(run)), *_exact(run, task), *_incomplete(rows)]
     return [claim for claim in found if claim.items]
 
 
@@ -158,6 +159,32 @@ def _diversity(rows: list[TaskRow], encoder_names: list[str]) -> Iterable[Claim]
         changes = [Item(row.method, row.diversity_change.get(encoder)) for row in rows]
         yield Claim("bad", f"Less diverse than base ({encoder})", _with_sign(changes, -1))
         yield Claim("good", f"More diverse than base ({encoder})", _with_sign(changes, 1))
+
+
+def _exact(run: Run, task: str) -> Iterable[Claim]:
+    """What exact metrics show, of a model in closed form."""
+    rows = density_table(run, task)
+    near = [
+        Item(
+            row.method,
+            note=f"{row.values['total_variation'].mean:.3f} from {row.target} "
+            f"(floor {row.values['total_variation_floor'].mean:.3f})",
+        )
+        for row in rows
+        if row.declares
+    ]
+    yield Claim("level", "Total variation from the target declared, mean over seeds", near)
+    lost = [
+        Item(
+            row.method,
+            note=f"{row.values['modes_covered'].mean:.1f} of {row.modes} modes, entropy "
+            f"{numbers.number(row.values['entropy'].mean, 2)} nats against "
+            f"{numbers.number(row.base_entropy, 2)} of p_base",
+        )
+        for row in rows
+        if row.collapsed
+    ]
+    yield Claim("bad", "Collapsed: less than half of the base model's modes are held", lost)
 
 
 def _incomplete(rows: list[TaskRow]) -> Iterable[Claim]:

@@ -21,7 +21,8 @@ class Reward:
     """A score of images under their prompts, to be maximised.
 
     Subclasses declare the attributes below and implement :meth:`score`. Both ways to call a reward
-    take images as floats ``[n, 3, H, W]`` in [0, 1] and one prompt an image, raise
+    take images as floats ``[n, 3, H, W]`` in [0, 1] (or, where ``scores`` says "point", points of
+    the plane as floats ``[n, 2]``, which are not rounded) and one prompt an image, raise
     :class:`RewardInputError` for anything else, compute in fp32 whatever autocast is on, and leave
     their inputs and the global random state as they were.
 
@@ -44,6 +45,8 @@ class Reward:
     """Whether there are useful gradients from the score to the images."""
     source: ClassVar[str]
     """Where the definition comes from."""
+    scores: ClassVar[Literal["image", "point"]] = "image"
+    """What is scored; a reward goes together with the models that make it."""
     needs_prompt: ClassVar[bool] = False
     """Whether the score depends on the prompt."""
 
@@ -61,6 +64,8 @@ class Reward:
         """Reference score, fp32 ``[n]`` on the device of the images, without gradient."""
         with torch.no_grad():
             images = self._checked(images, prompts)
+            if self.scores == "point":
+                return self._fp32_score(images.float(), prompts)
             return self._fp32_score(to_uint8(images).float() / 255, prompts)
 
     def differentiable_score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
@@ -83,7 +88,8 @@ class Reward:
         return scores
 
     def _checked(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
-        problem = _image_problem(images) or _prompt_problem(prompts, len(images))
+        problem_of = _point_problem if self.scores == "point" else _image_problem
+        problem = problem_of(images) or _prompt_problem(prompts, len(images))
         if problem:
             raise RewardInputError(f"reward {self.name!r}: {problem}")
         return images
@@ -107,6 +113,19 @@ def _image_problem(images: Tensor) -> str | None:
     low, high = images.detach().aminmax()
     if low < 0 or high > 1:
         return f"images must lie in [0, 1], not [{low.item():.4g}, {high.item():.4g}]"
+    return None
+
+
+def _point_problem(points: Tensor) -> str | None:
+    if not isinstance(points, Tensor):
+        return f"points must be a tensor [n, 2], not {type(points).__name__}"
+    if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
+        return f"points must have shape [n, 2], n above 0, not {list(points.shape)}"
+    if not points.is_floating_point():
+        return f"points must be floats, not {points.dtype}"
+    finite = points.detach().isfinite().all(dim=1)
+    if not finite.all():
+        return f"{int((~finite).sum())} of {len(points)} points hold NaN or infinite values"
     return None
 
 

@@ -141,8 +141,8 @@ def test_dry_run_lists_cells_and_writes_nothing(
     [
         ("methods", ["base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf", "alignprop"]),
         ("rewards", ["jpeg_compressibility", "clip_score", "style", "colourfulness"]),
-        ("suites", ["emoji", "emoji-quick", "emoji-validation"]),
-        ("models", ["emoji"]),
+        ("suites", ["emoji", "emoji-quick", "emoji-validation", "mixture"]),
+        ("models", ["emoji", "mixture"]),
     ],
 )
 def test_list(benchmark_command: Command, kind: str, names: list[str]) -> None:

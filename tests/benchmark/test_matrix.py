@@ -16,6 +16,7 @@ class Needs:
 @dataclass
 class Kind:
     differentiable: bool = False
+    scores: str = "image"
 
 
 METHODS = {
@@ -51,3 +52,13 @@ def test_a_policy_gradient_does_not_apply_without_noise() -> None:
     blocked = [cell for cell in found if cell.not_applicable and cell.method == "policy"]
     assert len(blocked) == 2
     assert "model.eta is 0" in blocked[0].not_applicable
+
+
+def test_a_reward_goes_with_the_models_that_make_what_it_scores() -> None:
+    rewards = {**REWARDS, "place": Kind(scores="point")}
+    for output, fit in (("image", ["smooth", "rule"]), ("point", ["place"])):
+        found = cells({"base": Needs(), "policy": Needs()}, rewards, [0], 1.0, output)
+        applies = [cell.reward for cell in found if not cell.not_applicable]
+        assert applies == ["none", *fit]
+    reason = next(cell.not_applicable for cell in found if cell.reward == "rule")
+    assert reason == "rule scores images, and the model makes points"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -175,3 +177,24 @@ def test_one_generator_for_each_prompt(policy: LatentDiffusion) -> None:
         rollout(policy, PROMPTS, generators(4))
     with pytest.raises(ValueError, match="5 prompts but 6 generators"):
         sample(policy, PROMPTS, generators(6))
+
+
+@pytest.mark.parametrize("sampled", [sample, rollout])
+def test_a_chain_s_noise_is_that_of_a_draw_a_step(policy: LatentDiffusion, sampled: Any) -> None:
+    """Latents whose size is a multiple of 16 do not see that all noise is drawn at once."""
+    assert torch.Size(policy.latent_shape).numel() % 16 == 0
+    found = sampled(policy, PROMPTS, generators())
+    found = found if isinstance(found, torch.Tensor) else found.final
+    sources = generators()
+    draws = [
+        torch.stack([torch.randn(policy.latent_shape, generator=source) for source in sources])
+        for _ in range(policy.schedule.steps + 1)
+    ]
+    latents, conditioning = draws[0], policy.encode(PROMPTS)
+    with torch.no_grad():
+        for index, noise in enumerate(draws[1:]):
+            step = torch.full((len(PROMPTS),), index)
+            guided = policy.predict_noise(latents, step, conditioning).guided
+            gaussian = transition(policy.schedule, step, latents, guided, policy.eta)
+            latents = gaussian.sample(noise)
+    assert torch.equal(found, latents)

@@ -54,6 +54,17 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         for name in ("dag", "dag-kl")
     ],
     (
+        "residual-db",
+        {},
+        {
+            "unet_forward": 3 * PASS,
+            "unet_backward": PASS,
+            "vae_decode": IMAGES * (STEPS + 1),
+            "reward_calls": IMAGES * (STEPS + 1),
+            "optimizer_steps": 2,
+        },
+    ),
+    (
         "dag",
         {"fresh_rewards": True, "centre_states": False},
         {

@@ -226,6 +226,30 @@ def test_clean_predictions_are_of_the_branch_asked_for() -> None:
         assert rewards[:-1].max() < 1e-3 < terminal.min()
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_the_untrained_model_s_clean_predictions_stay_as_the_policy_moves(fresh: bool) -> None:
+    rewards = {}
+    for option in ("conditional", "untrained"):
+        policy = PointPolicy()
+        method: Any = make_method(
+            "dag", make_task(policy), clean_prediction=option, fresh_rewards=fresh, **ROUND
+        )
+        found = []
+        trajectories, terminal, _ = round_of(method)
+        t = all_transitions(method, trajectories)
+        for move in (0.0, 0.5):
+            with torch.no_grad():
+                policy.mean.add_(move)
+            moved, _ = sampling.sample_round(method.task, 0, method.config)
+            same = dataclasses.replace(moved, latents=trajectories.latents)
+            states = method.flow.state_rewards(same, terminal)
+            found.append(torch.stack(method.flow.transition_rewards(t, states)))
+        rewards[option] = found
+    torch.testing.assert_close(rewards["untrained"][0], rewards["untrained"][1])
+    torch.testing.assert_close(rewards["untrained"][0], rewards["conditional"][0])
+    assert (rewards["conditional"][0] - rewards["conditional"][1]).abs().max() > 1e-2
+
+
 def test_beta_rises_over_the_first_half() -> None:
     def betas(**options: Any) -> list[float]:
         method: Any = make_method("dag", make_task(PointPolicy(), images=64), **ROUND, **options)
@@ -251,6 +275,21 @@ def test_the_reward_unit_is_fixed_by_the_first_round() -> None:
     constant: Any = make_method("dag", make_task(PointPolicy()), reward_unit="initial_std", **ROUND)
     constant.flow.fix_unit(torch.full((8,), 3.0))
     assert torch.equal(constant.flow.in_unit(torch.full((8,), 3.0)), torch.zeros(8))
+
+
+def test_timesteps_that_share_a_pass_keep_a_baseline_each() -> None:
+    """Passes of one timestep and passes of all of them move the networks alike."""
+    states = []
+    for size in (4, 16):
+        method: Any = make_method(
+            "dag-kl", make_task(PointPolicy()), micro_batch_size=size, updates_per_round=2, **ROUND
+        )
+        torch.nn.init.constant_(method.flow.network.constant, 0.3)
+        method.step()
+        states.append([p.detach().clone() for p in method.flow.network.parameters()])
+        states[-1] += [p.detach().clone() for p in method.policy.parameters()]
+    for one, other in zip(*states, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_leave_one_out_by_hand(evidence: Record) -> None:

@@ -157,7 +157,9 @@ def gradient(loss: Callable[[Parameters, Parameters], float], at: Parameters) ->
 
 def updated(name: str) -> tuple[Any, Round, Parameters, dict[str, float]]:
     """The method after one update, its round, the parameters before it, and its metrics."""
-    options: dict[str, Any] = {"kappa": KAPPA, "ratio_clip": CLIP} if name == "dag-kl" else {}
+    options: dict[str, Any] = {}
+    if name == "dag-kl":
+        options = {"kappa": KAPPA, "ratio_clip": CLIP, "baseline_group": "micro_batch"}
     method: Any = make_method(
         name,
         make_task(PointPolicy(spread=SPREAD), reward=reward),

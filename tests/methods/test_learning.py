@@ -51,6 +51,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     # either way; that it follows the reward both up and down is what counts.
     "dag": {"reward_unit": "initial_std"},
     "dag-kl": {"reward_unit": "initial_std"},
+    "residual-db": {"reward_unit": "initial_std"},
 }
 
 

@@ -19,7 +19,7 @@ RELEASED = [(name, release) for name, kind in ALL.items() for release in kind.RE
 
 
 def test_all_methods_are_found() -> None:
-    own = ["alignprop", "base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf"]
+    own = ["alignprop", "base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf", "residual-db"]
     assert list(ALL) == [*own, "trl-alignprop", "trl-ddpo"]
 
 
@@ -80,7 +80,7 @@ def test_released_settings_are_options(name: str, release: str) -> None:
     assert config.model_dump().items() >= settings.items()
 
 
-@pytest.mark.parametrize("name", ["ddpo", "ddpo-sf", "dag", "dag-kl", "trl-ddpo"])
+@pytest.mark.parametrize("name", ["ddpo", "ddpo-sf", "dag", "dag-kl", "residual-db", "trl-ddpo"])
 def test_densities_need_a_stochastic_sampler(name: str) -> None:
     with pytest.raises(ValueError, match="needs a stochastic sampler: eta is 0"):
         make_method(name, make_task(PointPolicy(eta=0.0)))

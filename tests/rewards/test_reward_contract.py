@@ -30,7 +30,9 @@ PROMPTS = [
 ]
 
 
-CLASSES: dict[str, type[Reward]] = {**rewards.registry(), **TINY}
+REGISTERED = {name: kind for name, kind in rewards.registry().items() if kind.scores == "image"}
+CLASSES: dict[str, type[Reward]] = {**REGISTERED, **TINY}
+"""Rewards of images; those of points are in ``test_point_rewards.py``."""
 DIFFERENTIABLE = [name for name, reward in CLASSES.items() if reward.differentiable]
 
 

@@ -16,6 +16,9 @@ EXPECTED = {
     "jpeg_compressibility",
     "jpeg_incompressibility",
     "jpeg_proxy",
+    "point_bump",
+    "point_linear",
+    "point_modes",
     "style",
 }
 
