@@ -14,12 +14,12 @@ with l the log densities per latent dimension and the forward-looking flow of
 ``methods/forward_looking.py``. Gradients reach theta through l_p and L_reg alone, and phi through
 both flows; l_q, the rewards and the states are constants. No baseline, ratio, clip or target net.
 
-Follows apple/ml-diffusion-alignment-gflownet: densities averaged over dimensions, x0_hat from the
-conditional branch, lambda = 1, separate gradient clips, two updates a round. Differs: beta is
-constant, where the release anneals it linearly over the first half of the rounds; the clean predictions of the rollout are scored once, T + 1
+Follows apple/ml-diffusion-alignment-gflownet: densities averaged over dimensions, beta annealed
+linearly over the first half, x0_hat from the conditional branch, lambda = 1, separate gradient
+clips, two updates a round. Differs: the clean predictions of the rollout are scored once, T + 1
 reward calls a trajectory (``fresh_rewards`` brings back the released recomputation, of which it
 leaves out the one call a trajectory whose value is overwritten); the flow network runs in fp32
-and has its own learning rate, which the release declares and never reads; an anneal's first
+and has its own learning rate, which the release declares and never reads; the anneal's first
 round is 1, not 0; prompts of a round are distinct and each has several images.
 """
 
@@ -70,7 +70,7 @@ class DagConfig(MethodConfig):
     guidance_in_training: interface.GuidanceInTraining = True
     beta: flow_options.Beta = 100.0
     beta_unit: flow_options.BetaUnit = "mean"
-    beta_anneal: flow_options.BetaAnneal = "constant"
+    beta_anneal: flow_options.BetaAnneal = "linear"
     beta_anneal_share: flow_options.BetaAnnealShare = 0.5
     beta_anneal_from: flow_options.BetaAnnealFrom = 1
     reward_unit: flow_options.RewardUnit = "raw"

@@ -27,8 +27,7 @@ BetaAnneal = Annotated[
     Literal["linear", "constant"],
     Field(
         description="Whether beta rises linearly from 0 over the first 'beta_anneal_share' of "
-        "the rounds, as released, or is constant. 'constant' in DAG-DB: the flow network learns "
-        "what is in proportion to beta, and under a rising one it has that to follow.",
+        "the rounds, as released, or is constant.",
     ),
 ]
 BetaAnnealShare = Annotated[
@@ -163,7 +162,6 @@ RELEASED: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-4,
         "flow_learning_rate": 3e-4,
         "beta": 100.0,
-        "beta_anneal": "linear",
         "beta_anneal_from": 0,
         "reward_unit": "raw",
         "fresh_rewards": True,

@@ -55,7 +55,6 @@ def make_method(name: str, task: Task, **options: Any) -> Method:
         "step_weight": "uniform",
         "centre_states": False,
         "advantage_scale": "group",
-        "beta_anneal": "linear",
         "initial_noise": "independent",
     }
     options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
