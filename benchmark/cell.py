@@ -27,6 +27,7 @@ from benchmark.scoring import CountedReward, counted_gradient
 from benchmark.suite import ModelSettings
 from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
+from diffusion.path_kl import has_path_kl
 from diffusion.pipelines import load_policy
 from results import store
 from results.records import (
@@ -98,9 +99,18 @@ class _CellRun:
                     name: encoders.load(name, self.policy.device)
                     for name in job.evaluation.encoders
                 },
+                path_kl_images=self._path_kl_images(),
             )
             self.counted = CountedReward(self.reward, ledger)
             self.method = self._build_method()
+
+    def _path_kl_images(self) -> int:
+        """None for a method without training, which is the base model, and without noise."""
+        if not methods.get(self.job.config.method).trains:
+            return 0
+        finite = has_path_kl(self.policy.schedule, self.policy.eta)
+        asked = min(self.job.evaluation.path_kl_images, self.job.config.images_per_prompt)
+        return asked if finite else 0
 
     def _build_method(self) -> methods.Method:
         config = self.job.config
@@ -161,10 +171,15 @@ class _CellRun:
             training_seconds=sum(self._training_seconds().values()),
             rewards=evaluation.rewards,
             diversity=evaluation.diversity,
-            bad_images={"non_finite": 0, "constant": evaluation.constant},
+            bad_images=evaluation.bad_images,
             sampling_images_per_second=evaluation.images_per_second,
+            image_statistics=evaluation.image_statistics,
+            path_kl=evaluation.path_kl,
         )
+        # The record says that the evaluation is there, so what belongs to it comes first.
+        store.save_features(store.features_path(self.job.folder, index), evaluation.features)
         store.append_jsonl(self.job.folder / "evaluations.jsonl", record)
+        evaluation.require_finite()
         reward = self._mean_reward(evaluation)
         self.notify(CellProgress(fraction, "evaluated", detail, reward))
         return evaluation
@@ -190,7 +205,6 @@ class _CellRun:
                 for index, pixels in enumerate(to_uint8(images)):
                     path = store.sample_path(folder, prompt, index)
                     save_picture(path, pixels)
-            store.save_embeddings(folder / "embeddings.safetensors", evaluation.features)
             if self.method.trains:
                 name = "lora" if self.job.model.trainable == "lora" else "unet"
                 save_folder(folder / name, self.policy.save_weights)

@@ -14,11 +14,15 @@ import torch
 from rewards import scorer
 
 Encoder = Callable[[torch.Tensor], torch.Tensor]
-"""Images float ``[n, 3, H, W]`` in [0, 1] to features ``[n, width]``, without gradient."""
+"""Images float ``[n, 3, H, W]`` in [0, 1] to features ``[n, width]``, without gradient.
+
+Features are as the network gives them, not scaled to unit length: distances between distributions
+need their lengths, and what needs directions takes them.
+"""
 
 
 def _scorer(device: torch.device) -> Encoder:
-    return scorer.load_scorer(scorer.FOLDER, device).image_embedding
+    return scorer.load_scorer(scorer.FOLDER, device).image_features
 
 
 def _efficientnet(device: torch.device) -> Encoder:

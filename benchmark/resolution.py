@@ -5,7 +5,7 @@ Looking methods and rewards up imports torch, so this happens after all that can
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from benchmark import matrix
@@ -30,6 +30,11 @@ class ResolvedSuite:
     methods: dict[str, type[Method]]
     configs: dict[str, MethodConfig]
     rewards: dict[str, Reward]
+    """Those trained on."""
+    judges: dict[str, Reward]
+    """All that evaluations are scored by, those trained on first."""
+    unscored: dict[str, str]
+    """Registered rewards that cannot judge the evaluation prompts, each with the reason."""
 
     def cells(self) -> list[Cell]:
         """All cells, those that do not apply included."""
@@ -54,13 +59,34 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
     }
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
     _check_prompts(rewards, suite)
+    judges, unscored = _judges(rewards, suite.prompts.evaluation)
     options = {name: config.model_dump(mode="json") for name, config in configs.items()}
     return ResolvedSuite(
         suite=suite.model_copy(update={"methods": options}),
         methods={name: known[name] for name in chosen},
         configs=configs,
         rewards=rewards,
+        judges=judges,
+        unscored=unscored,
     )
+
+
+def _judges(
+    trained_on: dict[str, Reward], prompts: Sequence[str]
+) -> tuple[dict[str, Reward], dict[str, str]]:
+    """Every registered reward that can judge the prompts, and why the others cannot."""
+    judges, unscored = dict(trained_on), {}
+    for name in reward_registry():
+        if name in judges:
+            continue
+        try:
+            reward = load_reward(name)
+            reward.check_prompts(prompts)
+        except (OSError, ValueError) as error:  # missing weights, or prompts it cannot judge
+            unscored[name] = " ".join(str(error).split())
+        else:
+            judges[name] = reward
+    return judges, unscored
 
 
 def _find_reward(name: str, origins: Origins) -> Reward:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from diffusion.kernel import (
+    Gaussian,
     Reduction,
     clean_prediction,
     log_density,
@@ -44,6 +45,19 @@ class Trajectories:
     def final(self) -> torch.Tensor:
         """The sampled latents x_0, ``[n, ...]``."""
         return self.latents[-1]
+
+
+@dataclass(frozen=True)
+class SampledStep:
+    """One step of a batch in ``sample``, before its noise is drawn."""
+
+    step: torch.Tensor
+    """int64 ``[n]``: index into the schedule, the same for all."""
+    latents: torch.Tensor
+    """x_t, ``[n, ...]``."""
+    conditioning: Conditioning
+    gaussian: Gaussian
+    """p(x_s | x_t) of the policy."""
 
 
 @torch.no_grad()
@@ -85,8 +99,12 @@ def sample(
     generators: Sequence[torch.Generator],
     eta: float | None = None,
     batch_size: int = 32,
+    watch: Callable[[SampledStep], None] | None = None,
 ) -> torch.Tensor:
-    """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works)."""
+    """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works).
+
+    ``watch`` is called with every step of every batch, and must leave it as it is.
+    """
     _require_as_many(prompts, generators)
     eta = policy.eta if eta is None else eta
     finals = []
@@ -98,6 +116,8 @@ def sample(
             step = torch.full((len(latents),), index)
             prediction = policy.predict_noise(latents, step, conditioning)
             gaussian = transition(policy.schedule, step, latents, prediction.guided, eta)
+            if watch is not None:
+                watch(SampledStep(step, latents, conditioning, gaussian))
             latents = gaussian.sample(_noise(policy, generators[chosen])).to(policy.dtype)
         finals.append(latents)
     policy.ledger.add("images", len(prompts))

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import charts, gallery, style, views
+from reports import charts, gallery, metric_views, style, views
 from results import analysis, curves, numbers, scores, store, verdict
 from results.intervals import CONFIDENCE, FEW_SEEDS
 from results.store import ResultsError, Run
@@ -77,6 +77,7 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "tasks": [_task(run, task) for task in scores.tasks(run)],
         "coverage": views.coverage_rows(run),
         "cross": views.cross_groups(cross),
+        **metric_views.context(run, cross),
         "cross_places": views.cross_decimals(cross),
         "rewards": scores.evaluated_rewards(run),
         "throughput": throughput,

@@ -16,7 +16,7 @@ from tests.results.synthetic import Synthetic
 
 SECTIONS = [
     *("findings", "coverage", "scores", "trade-off", "curves"),
-    *("cross", "pictures", "cost", "failed", "setup"),
+    *("cross", "hacking", "metrics", "pictures", "cost", "failed", "setup"),
 ]
 
 
