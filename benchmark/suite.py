@@ -100,10 +100,10 @@ class EvaluationSettings(Settings):
     path_kl_images: int = Field(default=1, ge=0)
     """Images of each evaluation prompt whose divergence from the base model is measured; each
     costs an evaluation as much again as sampling it."""
-    encoders: tuple[Literal["scorer", "efficientnet-lite0"], ...] = Field(
+    encoders: tuple[Literal["scorer", "efficientnet-lite0", "clip", "dinov2"], ...] = Field(
         default=("scorer", "efficientnet-lite0"), min_length=1
     )
-    """Networks in whose features diversity is measured."""
+    """Networks in whose features diversity and drift are measured."""
 
 
 class Suite(Settings):
