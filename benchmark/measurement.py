@@ -56,7 +56,7 @@ def measure_run(folder: Path, names: Sequence[str]) -> Run:
 
 def refused(run: Run, names: Sequence[str]) -> dict[str, str]:
     """Metrics that have a refusal in the run, each with the first reason."""
-    reasons = {}
+    reasons: dict[str, str] = {}
     for name in names:
         for row in measuring.measured_rows(run, name):
             if row.refused:

@@ -89,7 +89,7 @@ def image_statistics(pictures: Pictures) -> dict[str, Values]:
     """All statistics of pictures ``[n, 3, height, width]`` in [0, 1]; NaN where pixels are not
     finite."""
     pictures = np.asarray(pictures, dtype=np.float64)
-    finite = np.isfinite(pictures).all(axis=(1, 2, 3))
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(pictures).all(axis=(1, 2, 3)))
     safe = np.where(finite[:, None, None, None], pictures, 0.0)
     return {name: np.where(finite, of(safe), np.nan) for name, of in STATISTICS.items()}
 

@@ -44,6 +44,8 @@ class Synthetic:
     prompts: Sequence[str] = PROMPTS
     rewards: Sequence[str] = tuple(REWARDS)
     methods: Sequence[str] = tuple(GAIN)
+    measured: bool = False
+    """Whether metrics are computed and written too, which takes a second or two."""
 
     def write(self) -> Path:
         """All cells, ``ddpo--style--s1`` failed and ``alignprop`` on the second reward refused."""
@@ -54,9 +56,10 @@ class Synthetic:
         store.write_json(self.folder / "run.json", self.run_record(cells))
         for cell_id in cells:
             self.write_cell(cell_id)
-        run = store.read_run(self.folder)
-        for metric in metrics.registry():
-            measuring.measure_and_write(run, metrics.load(metric))
+        if self.measured:
+            run = store.read_run(self.folder)
+            for metric in metrics.registry():
+                measuring.measure_and_write(run, metrics.load(metric))
         return self.folder
 
     def run_record(self, cells: list[str]) -> records.RunRecord:

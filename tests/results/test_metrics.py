@@ -235,13 +235,13 @@ def brute_force(name: str, x: Array, y: Array, k: int = 3) -> float:
     """The definition, image by image; ``y`` is base."""
 
     def radius(sample: Array, i: int) -> float:
-        return sorted(np.linalg.norm(sample[i] - other) for other in sample)[k]
+        return sorted(float(np.linalg.norm(sample[i] - other)) for other in sample)[k]
 
     def near(a: Array, b: Array, i: int) -> bool:
-        return np.linalg.norm(a - b[i]) < radius(b, i)
+        return bool(np.linalg.norm(a - b[i]) < radius(b, i))
 
     if name == "recall":
-        return np.mean([any(near(point, x, i) for i in range(len(x))) for point in y])
+        return float(np.mean([any(near(point, x, i) for i in range(len(x))) for point in y]))
     counts = np.array([[near(point, y, i) for i in range(len(y))] for point in x])
     if name == "precision":
         return counts.any(axis=1).mean()
