@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 def test_one_metric_is_written_and_printed(benchmark_command: Command, folder: Path) -> None:
     done = benchmark_command("measure", "vendi", folder)
     assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines()]
+    lines = [line.replace("│", " ").split() for line in done.stdout.splitlines()]
     assert ["vendi", "scorer", "dag", "style", "2"] in [line[:5] for line in lines]
     run = store.read_run(folder)
     assert {name for cell in run.cells.values() for name in cell.measures} == {"vendi"}
