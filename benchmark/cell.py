@@ -28,6 +28,7 @@ from benchmark.scoring import CountedReward, counted_gradient
 from benchmark.suite import ModelSettings
 from diffusion.ledger import Ledger
 from diffusion.mixture import MixturePolicy, load_mixture
+from diffusion.path_kl import has_path_kl
 from diffusion.pipelines import load_policy
 from diffusion.policy import Policy
 from results import store
@@ -88,9 +89,7 @@ class _CellRun:
         notify(CellProgress(0.0, "loading"))
         with ledger.phase("setup"):
             self.policy = build_policy(job.model, config.seed, ledger)
-            known = {name: rewards.load(name) for name in config.rewards}
-            made = self.policy.output
-            scored_by = {name: reward for name, reward in known.items() if reward.scores == made}
+            scored_by = {name: rewards.load(name) for name in config.rewards}
             self.reward = scored_by.get(config.reward)
             self.evaluator = Evaluator(
                 policy=self.policy,
@@ -103,9 +102,19 @@ class _CellRun:
                     name: encoders.load(name, self.policy.device)
                     for name in job.evaluation.encoders
                 },
+                path_kl_images=self._path_kl_images(),
             )
             self.counted = CountedReward(self.reward, ledger)
             self.method = self._build_method()
+
+    def _path_kl_images(self) -> int:
+        """None for a method without training, which is the base model, without noise, and of
+        points, whose distribution is compared exactly."""
+        if not methods.get(self.job.config.method).trains or self.policy.output == "point":
+            return 0
+        finite = has_path_kl(self.policy.schedule, self.policy.eta)
+        asked = min(self.job.evaluation.path_kl_images, self.job.config.images_per_prompt)
+        return asked if finite else 0
 
     def _build_method(self) -> methods.Method:
         config = self.job.config
@@ -170,11 +179,16 @@ class _CellRun:
             training_seconds=sum(self._training_seconds().values()),
             rewards=evaluation.rewards,
             diversity=evaluation.diversity,
-            bad_images={"non_finite": 0, "constant": evaluation.constant},
+            bad_images=evaluation.bad_images,
             sampling_images_per_second=evaluation.images_per_second,
-            density=self._density(evaluation),
+            image_statistics=evaluation.image_statistics,
+            path_kl=evaluation.path_kl,
+            density=self._density(evaluation) if not evaluation.non_finite else None,
         )
+        # The record says that the evaluation is there, so what belongs to it comes first.
+        store.save_features(store.features_path(self.job.folder, index), evaluation.features)
         store.append_jsonl(self.job.folder / "evaluations.jsonl", record)
+        evaluation.require_finite()
         reward = self._mean_reward(evaluation)
         self.notify(CellProgress(fraction, "evaluated", detail, reward))
         return evaluation
@@ -212,7 +226,6 @@ class _CellRun:
         with self.ledger.phase("saving"):
             if self.policy.output == "image":
                 self._save_pictures(evaluation)
-            store.save_embeddings(folder / "embeddings.safetensors", evaluation.features)
             if self.method.trains:
                 name = "lora" if self.job.model.trainable == "lora" else "unet"
                 name = name if self.policy.output == "image" else "network"

@@ -36,6 +36,7 @@ class Kind(StrEnum):
     REWARDS = "rewards"
     SUITES = "suites"
     MODELS = "models"
+    METRICS = "metrics"
 
 
 SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
@@ -115,6 +116,20 @@ def report(
 
 
 @app.command(epilog=_EXIT_CODES + ".")
+def measure(
+    metric: Annotated[
+        str,
+        typer.Argument(metavar="METRIC", help="A metric of `list metrics`, or all of them: all."),
+    ],
+    results: Annotated[Path, typer.Argument(metavar="RESULTS", help="Folder of a run.")],
+) -> None:
+    """Compute a metric of every finished cell from stored features; no image is made anew."""
+    from benchmark import measurement
+
+    measurement.measure(metric, results)
+
+
+@app.command(epilog=_EXIT_CODES + ".")
 def check(
     subject: Annotated[
         str,
@@ -133,7 +148,7 @@ def check(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: methods, rewards, suites or models."""
+    """List what can be named: methods, rewards, suites, models or metrics."""
     from benchmark import listing
 
     listing.show(kind.value)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 EXIT_CODES = {
     0: "all cells are done, or there was nothing left to do",
     2: "the run ended, but some cells failed; the others are done and reported",
-    3: "nothing to report: no such run, damaged or incompatible results",
+    3: "nothing to report: no such run, damaged or incompatible results, too few images",
     4: "bad input: unknown name or key, malformed suite, unwritable folder, missing weights",
     5: "a method or reward does not conform; the lines before say what failed",
     130: "interrupted; the same command with --out RUN finishes the rest",

@@ -62,11 +62,24 @@ def list_models() -> Table:
     return table
 
 
+def list_metrics() -> Table:
+    """Metrics of stored features: direction, what they need, unit and source."""
+    from results.metrics import registry
+
+    table = _table("metric", "better", "against base", "from images", "unit", "source")
+    for name, metric in registry().items():
+        compared = "yes" if metric.needs_base else "no"
+        least = f"{metric.minimum:,}"
+        table.add_row(name, metric.direction, compared, least, metric.unit, metric.source)
+    return table
+
+
 KINDS: dict[str, Callable[[], Table]] = {
     "methods": list_methods,
     "rewards": list_rewards,
     "suites": list_suites,
     "models": list_models,
+    "metrics": list_metrics,
 }
 
 

@@ -30,6 +30,13 @@ class ResolvedSuite:
     methods: dict[str, type[Method]]
     configs: dict[str, MethodConfig]
     rewards: dict[str, Reward]
+    """Those trained on, and those that would be if the model made what they score."""
+    judges: dict[str, Reward]
+    """All that evaluations are scored by, those trained on first; they score what the model makes,
+    images or points."""
+    unscored: dict[str, str]
+    """Other rewards that score what the model makes and cannot judge the evaluation prompts, each
+    with the reason."""
 
     def cells(self) -> list[Cell]:
         """All cells, those that do not apply included."""
@@ -59,12 +66,15 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
     }
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
     _check_prompts(rewards, suite)
+    judges, unscored = _judges(rewards, suite)
     options = {name: config.model_dump(mode="json") for name, config in configs.items()}
     return ResolvedSuite(
         suite=suite.model_copy(update={"methods": options}),
         methods={name: known[name] for name in chosen},
         configs=configs,
         rewards=rewards,
+        judges=judges,
+        unscored=unscored,
     )
 
 
@@ -72,11 +82,12 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
     """Raise ``UsageError`` for settings that the model cannot follow."""
     models.find_model(suite.model.name)
     output = models.output(suite.model.name)
+    known = encoders.registry()
     for name in suite.evaluation.encoders:
-        if encoders.INPUTS[name] != output:
+        if known[name].input != output:
             raise UsageError(
                 f"{origins.of(('evaluation', 'encoders'))}: evaluation.encoders: {name} looks at "
-                f"{encoders.INPUTS[name]}s, and model {suite.model.name!r} makes {output}s"
+                f"{known[name].input}s, and model {suite.model.name!r} makes {output}s"
             )
     wanted: dict[str, str | float] = {"variance": "posterior"}
     if output == "point":
@@ -85,6 +96,27 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
         if getattr(suite.model, key) != value:
             place = origins.of(("model", key))
             raise UsageError(f"{place}: model.{key}: model {suite.model.name!r} takes {value} only")
+
+
+def _judges(
+    trained_on: dict[str, Reward], suite: Suite
+) -> tuple[dict[str, Reward], dict[str, str]]:
+    """Every registered reward that can judge what the model makes of the evaluation prompts, and
+    why the others cannot; those of the other kind, images or points, are in neither."""
+    output = models.output(suite.model.name)
+    judges = {name: reward for name, reward in trained_on.items() if reward.scores == output}
+    unscored: dict[str, str] = {}
+    for name, kind in reward_registry().items():
+        if name in judges or kind.scores != output:
+            continue
+        try:
+            reward = load_reward(name)
+            reward.check_prompts(suite.prompts.evaluation)
+        except (OSError, ValueError) as error:  # missing weights, or prompts it cannot judge
+            unscored[name] = " ".join(str(error).split())
+        else:
+            judges[name] = reward
+    return judges, unscored
 
 
 def _find_reward(name: str, origins: Origins) -> Reward:

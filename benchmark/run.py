@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from benchmark import encoders, environment, protocol, run_folder, workers
+from benchmark import encoders, environment, measurement, protocol, run_folder, workers
 from benchmark.errors import CellsFailed, Interrupted, UsageError
 from benchmark.jobs import CellJob
 from benchmark.matrix import Cell
@@ -21,7 +21,7 @@ from benchmark.progress import display
 from benchmark.report import write_report
 from benchmark.resolution import ResolvedSuite
 from benchmark.terminal import print_table
-from results import exactness, store
+from results import exactness, metrics, store
 from results.records import CellConfig, MethodInfo, RewardInfo, RunRecord, StatusRecord
 
 
@@ -62,9 +62,11 @@ def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
                 range=reward.range,
                 differentiable=reward.differentiable,
                 source=reward.source,
+                needs_prompt=reward.needs_prompt,
             )
-            for name, reward in resolved.rewards.items()
+            for name, reward in (resolved.rewards | resolved.judges).items()
         },
+        unscored=resolved.unscored,
         seeds=list(suite.seeds),
         cells=[cell.id for cell in cells],
     )
@@ -81,7 +83,7 @@ def _protocol(resolved: ResolvedSuite) -> str:
     except (OSError, ImportError) as error:
         raise UsageError(f"evaluation.encoders: weights are missing: {error}") from error
     model = protocol.model_identity(suite.model.name, find_model(suite.model.name))
-    rewards = {name: reward.version for name, reward in resolved.rewards.items()}
+    rewards = {name: reward.version for name, reward in resolved.judges.items()}
     return protocol.protocol_hash(suite, model, rewards, versions)
 
 
@@ -99,6 +101,7 @@ def execute(plan: Plan) -> None:
     print(f"run {plan.folder}: {len(unfinished)} of {len(plan.cells)} cells to run", flush=True)
     if unfinished:
         _run_cells(plan, unfinished)
+        measurement.measure_run(plan.folder, list(metrics.registry()))
     report = write_report(plan.folder)
     run = store.read_run(plan.folder)
     print_summary(run)
@@ -154,7 +157,7 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
         evaluation_prompts=list(suite.prompts.evaluation),
         images_per_prompt=suite.evaluation.images_per_prompt,
         evaluations=suite.evaluation.times,
-        rewards=list(suite.rewards),
+        rewards=list(plan.resolved.judges),
         protocol=plan.record.protocol,
     )
 

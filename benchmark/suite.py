@@ -101,11 +101,14 @@ class EvaluationSettings(Settings):
     """Most images sampled at once; changes results by rounding only."""
     seed: int = Field(default=0, ge=0)
     """Decides the noise that evaluation images start from, the same for every cell."""
-    encoders: tuple[Literal["scorer", "efficientnet-lite0", "direction"], ...] = Field(
-        default=("scorer", "efficientnet-lite0"), min_length=1
+    path_kl_images: int = Field(default=1, ge=0)
+    """Images of each evaluation prompt whose divergence from the base model is measured, none of
+    ``mixture``; each costs an evaluation as much again as sampling it."""
+    encoders: tuple[Literal["scorer", "efficientnet-lite0", "clip", "dinov2", "direction"], ...] = (
+        Field(default=("scorer", "efficientnet-lite0"), min_length=1)
     )
-    """Networks in whose features diversity is measured; ``direction``, the points themselves, for
-    ``mixture`` alone."""
+    """Networks in whose features diversity and drift are measured; ``direction``, the points
+    themselves, for ``mixture`` alone."""
     exact_points: int = Field(default=65536, ge=1000)
     """Points drawn for the exact metrics of ``mixture``."""
 
@@ -122,7 +125,7 @@ class Suite(Settings):
     model: ModelSettings = ModelSettings()
     prompts: Prompts
     rewards: tuple[str, ...] = Field(min_length=1)
-    """Rewards: each is trained on, and every evaluation is scored by all."""
+    """Rewards that are trained on; every evaluation is scored by all that can judge its prompts."""
     methods: dict[str, dict[str, Any]]
     """Method to its options; ``base`` and ``best-of-n`` are always added."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)

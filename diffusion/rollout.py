@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from diffusion.kernel import (
+    Gaussian,
     Reduction,
     clean_prediction,
     log_density,
@@ -43,6 +44,19 @@ class Trajectories:
     def final(self) -> torch.Tensor:
         """The sampled latents x_0, ``[n, ...]``."""
         return self.latents[-1]
+
+
+@dataclass(frozen=True)
+class SampledStep:
+    """One step of a batch in ``sample``, before its noise is added."""
+
+    step: torch.Tensor
+    """int64 ``[n]``: index into the schedule, the same for all."""
+    latents: torch.Tensor
+    """x_t, ``[n, ...]``."""
+    conditioning: Conditioning
+    gaussian: Gaussian
+    """p(x_s | x_t) of the policy."""
 
 
 @torch.no_grad()
@@ -92,14 +106,18 @@ def sample(
     generators: Sequence[torch.Generator],
     eta: float | None = None,
     batch_size: int = 32,
+    watch: Callable[[SampledStep], None] | None = None,
 ) -> torch.Tensor:
-    """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works)."""
+    """Final latents x_0 ``[n, ...]`` alone, at ``eta`` (the policy's own by default; 0 works).
+
+    ``watch`` is called with every step of every batch, and must leave it as it is.
+    """
     _require_as_many(prompts, generators)
     finals = []
     for start in range(0, len(prompts), batch_size):
         chosen = slice(start, start + batch_size)
         noise = _chain_noise(policy, generators[chosen], policy.schedule.steps + 1)
-        finals.append(_denoise(policy, policy.encode(prompts[chosen]), noise, eta))
+        finals.append(_denoise(policy, policy.encode(prompts[chosen]), noise, eta, watch))
     policy.ledger.add("images", len(prompts))
     return torch.cat(finals)
 
@@ -128,13 +146,17 @@ def _denoise(
     conditioning: Conditioning,
     noise: Iterator[torch.Tensor],
     eta: float | None = None,
+    watch: Callable[[SampledStep], None] | None = None,
 ) -> torch.Tensor:
-    """Final latents of one batch; ``noise`` gives x_T, then the noise of each step."""
+    """Final latents of one batch; ``noise`` gives x_T, then the noise of each step, and ``watch``
+    is called with each step."""
     latents = next(noise).to(policy.dtype)
     for index in range(policy.schedule.steps):
         step = torch.full((len(latents),), index)
         prediction = policy.predict_noise(latents, step, conditioning)
         gaussian = policy.transition(step, latents, prediction.guided, eta)
+        if watch is not None:
+            watch(SampledStep(step, latents, conditioning, gaussian))
         latents = gaussian.sample(next(noise)).to(policy.dtype)
     return latents
 

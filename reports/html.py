@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import charts, densities, gallery, statistics, style, views
+from reports import charts, densities, gallery, metric_views, statistics, style, views
 from results import (
     aggregates,
     analysis,
@@ -95,6 +95,7 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "reward_levels": matched.REWARD_LEVELS,
         "diversity_levels": matched.DIVERSITY_LEVELS,
         "cross": views.cross_groups(cross),
+        **metric_views.context(run, cross),
         "cross_places": views.cross_decimals(cross),
         "rewards": scores.evaluated_rewards(run),
         "throughput": throughput,

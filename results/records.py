@@ -8,7 +8,8 @@ A run is a folder::
                     metrics.jsonl    one RoundRecord a line
                     evaluations.jsonl one EvaluationRecord a line
                     samples/<prompt index>-<image index>.png
-                    embeddings.safetensors   encoder name -> [prompts, images, width]
+                    features/<round>.safetensors   encoder name -> [prompts, images, width]
+                    measures/<metric>.json   MeasureRecord
                     lora/pytorch_lora_weights.safetensors
                     density.safetensors      only of a model in closed form: cell probabilities
                     log.txt
@@ -150,10 +151,46 @@ class EvaluationRecord(Record):
     diversity: dict[str, list[float]]
     """Encoder name to mean pairwise cosine distance of each prompt's images, in [0, 2]."""
     bad_images: dict[str, int]
-    """``non_finite`` and ``constant`` images among those evaluated."""
+    """Images among those evaluated that are ``non_finite``, ``black`` (as safety filters make
+    them) or ``constant``: one other colour all over. No image is in two kinds. Of points the
+    first alone."""
     sampling_images_per_second: float
+    image_statistics: dict[str, list[list[float]]] = Field(default_factory=dict)
+    """Name in ``results.image_statistics`` to values ``[prompts][images]``; empty for points."""
+    path_kl: list[list[float]] = Field(default_factory=list)
+    """KL divergence from the base model along each of the first images' sampling trajectories,
+    ``[prompts][images]`` in nats, sum over steps and latent dimensions; empty if not measured."""
     density: DensityRecord | None = None
     """Exact metrics, where the model is one in closed form."""
+
+
+class MeasuredValue(Record):
+    """A metric of one evaluation in one encoder's features."""
+
+    round: int
+    """Of the evaluation, as in its record."""
+    encoder: str
+    value: float | None
+    """None where the metric refused; NaN where features are not finite."""
+    refused: str = ""
+    """Why there is no value."""
+    conditions: dict[str, float] = Field(default_factory=dict)
+    """Values under different conditions do not compare."""
+    details: dict[str, float] = Field(default_factory=dict)
+    per_prompt: list[float] = Field(default_factory=list)
+
+
+class MeasureRecord(Record):
+    """A metric of all evaluations of a cell."""
+
+    schema_version: int = SCHEMA_VERSION
+    metric: str
+    version: str
+    title: str
+    unit: str
+    direction: Literal["higher", "lower", "neither"]
+    needs_base: bool
+    values: list[MeasuredValue]
 
 
 class StatusRecord(Record):
@@ -179,6 +216,7 @@ class RewardInfo(Record):
     range: tuple[float | None, float | None]
     differentiable: bool
     source: str
+    needs_prompt: bool = False
 
 
 class MethodInfo(Record):
@@ -199,6 +237,10 @@ class RunRecord(Record):
     command: str
     methods: dict[str, MethodInfo]
     rewards: dict[str, RewardInfo]
+    """Those trained on, also where the model has no use for one, then every other reward that
+    evaluations are scored by."""
+    unscored: dict[str, str] = Field(default_factory=dict)
+    """Rewards of what the model makes that evaluations are not scored by, each with the reason."""
     seeds: list[int]
     cells: list[str]
     """Cell ids in matrix order, those that do not apply included."""

@@ -16,7 +16,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from results.records import (
     CellConfig,
     Environment,
     EvaluationRecord,
+    MeasureRecord,
     Record,
     RoundRecord,
     RunRecord,
@@ -50,7 +51,8 @@ class Cell:
     """One cell of a run, as far as it has come.
 
     ``config`` and ``environment`` are None until the cell has started; ``rounds`` and
-    ``evaluations`` are in the order in which they were written.
+    ``evaluations`` are in the order in which they were written. ``measures`` are by the name of
+    their metric.
     """
 
     cell_id: str
@@ -63,6 +65,7 @@ class Cell:
     environment: Environment | None
     rounds: list[RoundRecord]
     evaluations: list[EvaluationRecord]
+    measures: dict[str, MeasureRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,16 @@ def cell_folder(run_folder: Path, cell_id: str) -> Path:
 def sample_path(folder: Path, prompt: int, image: int) -> Path:
     """Final evaluation picture of a cell: ``samples/<prompt index>-<image index>.png``."""
     return folder / "samples" / f"{prompt}-{image}.png"
+
+
+def features_path(folder: Path, round_: int) -> Path:
+    """Features of all images of a cell's evaluation after a training round."""
+    return folder / "features" / f"{round_}.safetensors"
+
+
+def measure_path(folder: Path, metric: str) -> Path:
+    """What a metric gave for a cell."""
+    return folder / "measures" / f"{metric}.json"
 
 
 # Writing; every function here raises OSError where the disk does
@@ -126,18 +139,21 @@ def write_jsonl(path: Path, records: Iterable[Record]) -> None:
     write_bytes(path, "".join(_dump(record) + "\n" for record in records).encode())
 
 
-def save_embeddings(path: Path, embeddings: Mapping[str, Any]) -> None:
-    """Write encoder name -> features ``[prompts, images, width]`` as fp32 safetensors."""
+def save_features(path: Path, features: Mapping[str, Any]) -> None:
+    """Write encoder name -> features ``[prompts, images, width]`` as fp32 safetensors.
+
+    In fp32, so that a metric computed from the file is the one computed from the images: half
+    the digits would move distances of near-duplicates.
+    """
     arrays = {
-        name: np.ascontiguousarray(features, dtype=np.float32)
-        for name, features in embeddings.items()
+        name: np.ascontiguousarray(values, dtype=np.float32) for name, values in features.items()
     }
     write_bytes(path, safetensors.numpy.save(arrays))
 
 
 def save_density(path: Path, grids: Mapping[str, Any]) -> None:
     """Write cell probabilities ``[cells, cells]`` by name as fp32 safetensors."""
-    save_embeddings(path, grids)
+    save_features(path, grids)
 
 
 def _dump(record: Record, indent: int | None = None) -> str:
@@ -169,8 +185,8 @@ def read_jsonl(path: Path, kind: type[RecordType]) -> list[RecordType]:
     return [_parse(path, line, kind, f" line {i}") for i, line in enumerate(lines, 1)]
 
 
-def load_embeddings(path: Path) -> dict[str, np.ndarray]:
-    """Read what ``save_embeddings`` wrote."""
+def load_features(path: Path) -> dict[str, np.ndarray]:
+    """Read what ``save_features`` wrote."""
     try:
         return safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
@@ -181,7 +197,7 @@ def load_density(folder: Path) -> dict[str, np.ndarray]:
     """The grids of a cell ("sample", "base" and, where there is one, "target"); empty if the model
     is not one in closed form."""
     path = folder / "density.safetensors"
-    return load_embeddings(path) if path.exists() else {}
+    return load_features(path) if path.exists() else {}
 
 
 def read_run(folder: Path) -> Run:
@@ -227,6 +243,10 @@ def read_cell(run_folder: Path, cell_id: str) -> Cell:
         environment=_if_there(folder / "environment.json", Environment),
         rounds=_log(folder / "metrics.jsonl", RoundRecord),
         evaluations=_log(folder / "evaluations.jsonl", EvaluationRecord),
+        measures={
+            path.stem: read_json(path, MeasureRecord)
+            for path in sorted((folder / "measures").glob("[!.]*.json"))
+        },
     )
 
 

@@ -97,6 +97,10 @@ class Scorer:
         """Unit embeddings ``[n, d]`` of images ``[n, 3, H, W]`` in [0, 1], differentiable."""
         return self.model.encode_image(self.preprocess(images.float()), normalize=True)
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """What :meth:`image_embedding` scales to unit length, ``[n, d]``."""
+        return self.model.encode_image(self.preprocess(images.float()))
+
     def preprocess(self, images: Tensor) -> Tensor:
         """Images ``[n, 3, H, W]`` in [0, 1] at the network's size, normalised."""
         return (self._resized(images) - self.mean) / self.std

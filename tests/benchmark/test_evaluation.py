@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from benchmark.evaluation import Diverged, Evaluator, evaluation_rounds
 from benchmark.scoring import CountedReward, counted_gradient
 from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
+from diffusion.mixture import load_mixture
 from diffusion.pipelines import load_policy
 
 PROMPTS = ["a cat, fluent style", "a lion, noto style"]
@@ -105,8 +107,75 @@ def test_diversity_is_within_the_prompt(policy: LatentDiffusion) -> None:
 def test_images_that_are_not_finite_are_told(policy: LatentDiffusion) -> None:
     weights = policy.state_dict()
     policy.load_state_dict({name: value * torch.nan for name, value in weights.items()})
+    found = evaluator(policy).evaluate()
+    assert found.bad_images == {"non_finite": 4, "black": 0, "constant": 0}
+    for values in (*found.rewards.values(), *found.image_statistics.values()):
+        assert torch.tensor(values).isnan().all()
     with pytest.raises(Diverged, match="4 of 4 evaluation images are not finite"):
-        evaluator(policy).evaluate()
+        found.require_finite()
+    reward = CountedReward(rewards.load("colourfulness"), policy.ledger)
+    with pytest.raises(Diverged, match="4 of 4 evaluation images are not finite"):
+        evaluator(policy).evaluate_best(2, reward, cell_seed=0)
+
+
+def test_one_image_that_is_not_finite_leaves_the_others_scored(policy: LatentDiffusion) -> None:
+    images = evaluator(policy).evaluate().images.flatten(0, 1)
+    images[1, 0, 3, 3] = torch.inf
+    images[2] = 0
+    images[3] = 0.4
+    found = evaluator(policy)._score(images, 1.0, [])
+    assert found.bad_images == {"non_finite": 1, "black": 1, "constant": 1}
+    first, bad, *others = torch.tensor(found.rewards["colourfulness"]).flatten()
+    assert bad.isnan() and first.isfinite() and all(other.isfinite() for other in others)
+    features = found.features["efficientnet-lite0"].flatten(0, 1)
+    assert features[1].isnan().all() and features[[0, 2, 3]].isfinite().all()
+    assert torch.tensor(found.diversity["efficientnet-lite0"]).isnan().tolist() == [True, False]
+
+
+def test_path_kl_changes_nothing_else_and_is_zero_without_training(
+    policy: LatentDiffusion,
+) -> None:
+    plain, watched = evaluator(policy, batch_size=3), evaluator(policy, batch_size=3)
+    watched = dataclasses.replace(watched, path_kl_images=1)
+    found = watched.evaluate()
+    assert found.path_kl == [[pytest.approx(0, abs=1e-6)]] * 2
+    assert torch.equal(found.images, plain.evaluate().images)
+    assert plain.evaluate().path_kl == []
+    assert policy.ledger.counts()["unet_forward"] == 0
+    moved = dataclasses.replace(watched, path_kl_images=2)
+    weights = policy.state_dict()
+    policy.load_state_dict({name: value + 0.05 for name, value in weights.items()})
+    both, first = moved.evaluate().path_kl, watched.evaluate().path_kl
+    assert (torch.tensor(both) > 0).all()
+    assert [prompt[:1] for prompt in both] == [pytest.approx(prompt, rel=1e-3) for prompt in first]
+
+
+def test_points_are_scored_as_they_are_and_have_no_statistics() -> None:
+    policy = load_mixture(ledger=Ledger(), sampling_steps=3)
+    of_points = Evaluator(
+        policy=policy,
+        prompts=["a point"],
+        images_per_prompt=4,
+        seed=0,
+        batch_size=3,
+        rewards={"point_linear": rewards.load("point_linear")},
+        encoders={"direction": encoders.load("direction", policy.device)},
+    )
+    found = of_points.evaluate()
+    assert found.images.shape == (1, 4, 2)
+    assert torch.equal(found.features["direction"], found.images)
+    assert found.image_statistics == {} and found.path_kl == []
+    points = found.images.flatten(0, 1).clone()
+    points[0] = 0  # neither black nor constant
+    points[1, 0] = torch.nan
+    spoilt = of_points._score(points, 1.0, [])
+    assert spoilt.bad_images == {"non_finite": 1}
+    assert torch.tensor(spoilt.rewards["point_linear"]).isnan().tolist() == [
+        [False, True, False, False]
+    ]
+    assert spoilt.features["direction"][0, 1].isnan().all()
+    with pytest.raises(Diverged, match="1 of 4 evaluation images are not finite"):
+        spoilt.require_finite()
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,14 @@ import pytest
 import torch
 import yaml
 
-from benchmark import density, suite
+from benchmark import density, resolution, suite
 from benchmark.models import output
 from diffusion.ledger import Ledger
 from diffusion.mixture import load_mixture
 from methods import Target
 from results import density as grids
-from results.store import load_density, read_run
-from rewards import load
+from results.store import features_path, load_density, load_features, read_run
+from rewards import load, registry
 from tests.benchmark.conftest import Command, one_line_error
 
 SMALL = {"prompts_per_round": 1, "images_per_prompt": 32, "micro_batch_size": 32}
@@ -60,8 +60,13 @@ def test_a_run_measures_every_method_against_its_target(
         assert cell.status.state == "done", cell.status
         record = cell.evaluations[-1].density
         assert record is not None
-        assert set(cell.evaluations[-1].rewards) == {"point_modes"}
-        assert list(cell.evaluations[-1].diversity) == ["direction"]
+        last = cell.evaluations[-1]
+        assert set(last.rewards) == {"point_linear", "point_bump", "point_modes"}
+        assert list(last.diversity) == ["direction"]
+        assert last.bad_images == {"non_finite": 0}
+        assert last.image_statistics == {} and last.path_kl == []
+        features = load_features(features_path(cell.folder, last.round))
+        assert features["direction"].shape == (1, 16, 2)
         assert record.points == (16 if cell.method == "best-of-n" else 2000)
         declared = cell.method in ("base", "residual-db")
         assert (record.total_variation is not None) == declared
@@ -114,6 +119,17 @@ def test_a_point_reward_does_not_apply_to_an_image_model(
     assert done.returncode == 0, done.stderr
     line = next(line for line in done.stdout.splitlines() if "ddpo--point_bump--s0" in line)
     assert "not applicable: point_bump scores points, and the model makes images" in line
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mixture", "point"), ("emoji", "image")])
+def test_rewards_judge_only_what_the_model_makes(name: str, kind: str) -> None:
+    values, origins = suite.read(name)
+    values["rewards"] = [*values["rewards"], "point_bump", "colourfulness"]
+    values["rewards"] = list(dict.fromkeys(values["rewards"]))
+    resolved = resolution.resolve(suite.check(values, origins), origins)
+    of_kind = {name for name, reward in registry().items() if reward.scores == kind}
+    assert set(resolved.judges) | set(resolved.unscored) == of_kind
+    assert set(resolved.judges) >= {"point_bump" if kind == "point" else "colourfulness"}
 
 
 @pytest.mark.parametrize(

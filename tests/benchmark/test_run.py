@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from results import store
+from results.diversity import pairwise_cosine_distance
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
 
 COLOUR, JPEG = "ddpo--colourfulness--s0", "ddpo--jpeg_compressibility--s0"
@@ -76,8 +77,11 @@ def test_every_cell_is_done_and_complete(finished: store.Run) -> None:
         assert cell.environment is not None
         assert cell.environment.versions["torch"]
         assert len(list((cell.folder / "samples").iterdir())) == 4
-        features = store.load_embeddings(cell.folder / "embeddings.safetensors")
-        assert features["efficientnet-lite0"].shape == (2, 2, 1280)
+        for evaluation in cell.evaluations:
+            features = store.load_features(store.features_path(cell.folder, evaluation.round))
+            assert features["efficientnet-lite0"].shape == (2, 2, 1280)
+            distances = pairwise_cosine_distance(features["efficientnet-lite0"])
+            assert evaluation.diversity["efficientnet-lite0"] == distances
     assert (finished.folder / "report.html").stat().st_size > 10_000
     assert not list(finished.folder.rglob(".*"))
 

@@ -15,7 +15,7 @@ from tests.results.synthetic import Synthetic
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two seeds, one cell failed, one pairing not applicable."""
     folder: Path = tmp_path_factory.mktemp("run")
-    return read_run(Synthetic(folder).write())
+    return read_run(Synthetic(folder, measured=True).write())
 
 
 @pytest.fixture(scope="session")

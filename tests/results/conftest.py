@@ -14,4 +14,4 @@ from tests.results.synthetic import Synthetic
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Three seeds, one cell failed, one pairing not applicable."""
     folder: Path = tmp_path_factory.mktemp("run")
-    return read_run(Synthetic(folder, seeds=(0, 1, 2)).write())
+    return read_run(Synthetic(folder, seeds=(0, 1, 2), measured=True).write())

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from results import records, store
+from results import measuring, metrics, records, store
 from results.diversity import pairwise_cosine_distance
+from results.image_statistics import STATISTICS
 
 PROMPTS = (
     "a fox, fluent style, on a blue background",
@@ -43,6 +44,8 @@ class Synthetic:
     prompts: Sequence[str] = PROMPTS
     rewards: Sequence[str] = tuple(REWARDS)
     methods: Sequence[str] = tuple(GAIN)
+    measured: bool = False
+    """Whether metrics are computed and written too, which takes a second or two."""
 
     def write(self) -> Path:
         """All cells, ``ddpo--style--s1`` failed and ``alignprop`` on the second reward refused."""
@@ -53,6 +56,10 @@ class Synthetic:
         store.write_json(self.folder / "run.json", self.run_record(cells))
         for cell_id in cells:
             self.write_cell(cell_id)
+        if self.measured:
+            run = store.read_run(self.folder)
+            for metric in metrics.registry():
+                measuring.measure_and_write(run, metrics.load(metric))
         return self.folder
 
     def run_record(self, cells: list[str]) -> records.RunRecord:
@@ -77,10 +84,12 @@ class Synthetic:
                     range=(0.0, None),
                     differentiable=reward == "style",
                     source="drawn at random",
+                    needs_prompt=reward == "colourfulness",
                 )
                 for reward in self.rewards
             },
             seeds=list(self.seeds),
+            unscored={"background": "prompt 'a fox' asks for no background"},
             cells=cells,
         )
 
@@ -133,12 +142,13 @@ class Synthetic:
         )
 
     def write_numbers(self, folder: Path, method: str, reward: str, seed: int) -> None:
-        """Rounds, evaluations, pictures, embeddings, and the status last."""
+        """Rounds, evaluations with their features, pictures, and the status last."""
         random = np.random.default_rng([seed, len(method), len(reward)])
         points = range(1, EVALUATIONS + 1) if method in GAIN else [0]
         for point in points:
             share = point / EVALUATIONS
-            record = self.evaluation(random, method, reward, seed, share)
+            record, features = self.evaluation(random, method, reward, seed, share)
+            store.save_features(store.features_path(folder, record.round), features)
             store.append_jsonl(folder / "evaluations.jsonl", record)
             if method in GAIN:
                 store.append_jsonl(folder / "metrics.jsonl", round_record(record))
@@ -160,7 +170,7 @@ class Synthetic:
 
     def evaluation(
         self, random: np.random.Generator, method: str, reward: str, seed: int, share: float
-    ) -> records.EvaluationRecord:
+    ) -> tuple[records.EvaluationRecord, dict[str, np.ndarray]]:
         # The same for every cell: evaluation starts from the same noise.
         shape = [len(self.prompts), IMAGES]
         common = np.random.default_rng(0)
@@ -171,30 +181,38 @@ class Synthetic:
             for name in self.rewards
         }
         spread = 1 - GAIN.get(method, 0) * share * random.uniform(0.5, 0.8)
-        features = 1 + directions * spread
-        return records.EvaluationRecord(
+        vectors = (1 + directions * spread).astype(np.float32)
+        features = {"scorer": vectors, "efficientnet-lite0": vectors[..., :8] * 0.7 + 0.3}
+        trained = method in GAIN
+        statistics = {
+            name: (0.5 + noise + (0.1 * share if trained and name == "saturation" else 0)).tolist()
+            for name in STATISTICS
+        }
+        record = records.EvaluationRecord(
             round=round(share * 8),
             images=round(BUDGET * share),
             counts=work(method, share),
             training_seconds=share * (60 + 5 * len(method)) * (1 + 0.1 * seed),
             rewards={name: value.tolist() for name, value in values.items()},
-            diversity={
-                "scorer": pairwise_cosine_distance(features),
-                "efficientnet-lite0": pairwise_cosine_distance(features[..., :8] * 0.7 + 0.3),
+            diversity={name: pairwise_cosine_distance(f) for name, f in features.items()},
+            bad_images={
+                "non_finite": 0,
+                "black": 0,
+                "constant": 1 if method == "ddpo" and share == 1 else 0,
             },
-            bad_images={"non_finite": 0, "constant": 1 if method == "ddpo" and share == 1 else 0},
             sampling_images_per_second=7.5 + seed,
+            image_statistics=statistics,
+            path_kl=[[3 * share + 0.1 * seed]] * len(self.prompts) if trained else [],
         )
+        return record, features
 
     def write_samples(self, folder: Path, method: str, seed: int) -> None:
-        """Pictures of a disc, larger for methods that gain more, and embeddings of them."""
+        """Pictures of a disc, larger for methods that gain more."""
         random = np.random.default_rng([seed if method in GAIN else 0, 5])
         for prompt in range(len(self.prompts)):
             for image in range(IMAGES):
                 content = picture(random, COLOURS[prompt % 4], 14 + 30 * GAIN.get(method, 0))
                 store.write_bytes(store.sample_path(folder, prompt, image), content)
-        features = random.normal(size=[len(self.prompts), IMAGES, 16])
-        store.save_embeddings(folder / "embeddings.safetensors", {"scorer": features})
 
 
 def gain(random: np.random.Generator, method: str, share: float, trained_on: bool) -> float:

@@ -110,14 +110,14 @@ def test_values_that_are_not_finite_survive_as_strict_json(tmp_path: Path, value
     assert read.metrics["loss"] == pytest.approx(value, nan_ok=True)
 
 
-def test_embeddings_come_back(tmp_path: Path) -> None:
+def test_features_come_back(tmp_path: Path) -> None:
     features = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
-    path = tmp_path / "embeddings.safetensors"
-    store.save_embeddings(path, {"scorer": features.astype(np.float64)})
-    np.testing.assert_array_equal(store.load_embeddings(path)["scorer"], features)
+    path = tmp_path / "4.safetensors"
+    store.save_features(path, {"scorer": features.astype(np.float64)})
+    np.testing.assert_array_equal(store.load_features(path)["scorer"], features)
     path.write_bytes(b"nothing")
-    with pytest.raises(store.ResultsError, match=r"embeddings\.safetensors: cannot be read"):
-        store.load_embeddings(path)
+    with pytest.raises(store.ResultsError, match=r"4\.safetensors: cannot be read"):
+        store.load_features(path)
 
 
 def test_unfinished_cells_are_pending_or_running(tmp_path: Path) -> None:

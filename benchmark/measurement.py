@@ -1,0 +1,79 @@
+"""``benchmark measure``: metrics of a finished run, from the features that it stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from benchmark.errors import NothingToReport, UsageError, did_you_mean
+from benchmark.terminal import print_table
+from results import measuring, metrics, numbers, store
+from results.scores import NO_REWARD
+from results.store import ResultsError, Run
+
+ALL = "all"
+
+
+def measure(metric: str, folder: Path) -> None:
+    """Measure every finished cell of a run, write what was found, and print it.
+
+    ``metric`` is a name or ``all``. Raises ``UsageError`` for an unknown metric or a folder that
+    cannot be written, ``NothingToReport`` for a folder without a run or features, and where every
+    value of the metric asked for is refused.
+    """
+    known = metrics.registry()
+    if metric != ALL and metric not in known:
+        raise UsageError(f"unknown metric {metric!r}; {did_you_mean(metric, [*known, ALL])}")
+    names = list(known) if metric == ALL else [metric]
+    run = measure_run(folder, names)
+    if not measuring.measurable(run):
+        raise NothingToReport(f"{folder}: no cell is done and has stored features")
+    refusals = refused(run, names)
+    if any(row.level.values for name in names for row in measuring.measured_rows(run, name)):
+        print_table(_table(run, names))
+    elif refusals:
+        raise NothingToReport("; ".join(dict.fromkeys(refusals.values())))
+    else:
+        raise NothingToReport(f"{folder}: {metric} compares with base, and no other cell is done")
+    for name, reason in refusals.items():
+        print(f"{name}: refused: {reason}")
+
+
+def measure_run(folder: Path, names: Sequence[str]) -> Run:
+    """Measure and write; the run as it is then. Errors as of :func:`measure`."""
+    try:
+        run = store.read_run(folder)
+        for name in names:
+            measuring.measure_and_write(run, metrics.load(name))
+        return store.read_run(folder)
+    except ResultsError as error:
+        raise NothingToReport(str(error)) from error
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
+
+
+def refused(run: Run, names: Sequence[str]) -> dict[str, str]:
+    """Metrics that have a refusal in the run, each with the first reason."""
+    reasons: dict[str, str] = {}
+    for name in names:
+        for row in measuring.measured_rows(run, name):
+            if row.refused:
+                reasons.setdefault(name, row.refused)
+    return reasons
+
+
+def _table(run: Run, names: Sequence[str]) -> Table:
+    table = Table(title="last evaluation, mean over seeds with its 95 % interval")
+    for heading in ("metric", "encoder", "method", "trained on", "seeds", "value", "against base"):
+        table.add_column(heading)
+    for name in names:
+        for row in measuring.measured_rows(run, name):
+            if row.level.values:
+                level = f"{numbers.mean(row.level)} {numbers.bounds(row.level)}".rstrip()
+                change = numbers.difference(row.change) if row.change else "-"
+                task = "-" if row.task == NO_REWARD else row.task
+                seeds = str(row.level.seeds)
+                table.add_row(name, row.encoder, row.method, task, seeds, level, change)
+    return table
