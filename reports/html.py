@@ -14,7 +14,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reports import charts, gallery, style, views
-from results import analysis, curves, numbers, scores, store, verdict
+from results import analysis, costs, curves, numbers, scores, store, verdict
 from results.intervals import CONFIDENCE, FEW_SEEDS
 from results.store import ResultsError, Run
 
@@ -54,7 +54,7 @@ def _templates() -> Environment:
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     for function in (
         *(numbers.number, numbers.mean, numbers.bounds, numbers.difference, numbers.duration),
-        *(numbers.data_size, numbers.count, numbers.column_decimals),
+        *(numbers.data_size, numbers.count, numbers.column_decimals, numbers.or_unmeasured),
         *(views.choices, views.phase_parts),
     ):
         templates.filters[function.__name__] = function
@@ -87,7 +87,7 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "environment": views.environment_rows(run),
         "commands": views.commands(run),
         "protocol": views.protocol(run),
-        "costs": charts.COSTS,
+        "costs": costs.measured(run),
         "phase_colours": style.PHASE_COLOURS,
         "confidence": round(100 * CONFIDENCE),
         "few_seeds": FEW_SEEDS,

@@ -1,4 +1,4 @@
-"""Learning curves over training images, reward calls and training seconds."""
+"""Learning curves over whatever training cost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from results import costs
 from results.intervals import Interval, paired_difference, t_interval
 from results.records import Counts, EvaluationRecord
 from results.scores import (
@@ -25,7 +26,7 @@ from results.scores import (
 )
 from results.store import Cell, Run
 
-COSTS = ("images", "reward_calls", "training_seconds")
+COSTS = tuple(costs.COSTS)
 """What a curve can be drawn over."""
 
 
@@ -43,8 +44,7 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
         for cell in done_cells(run, method, task) if method not in CONTROLS else []:
             for record in _from_untrained(run, cell):
                 place = {"method": method, "seed": cell.seed, "round": record.round}
-                place |= {"images": record.images, "reward_calls": reward_calls(record.counts)}
-                place |= {"training_seconds": record.training_seconds}
+                place |= costs.of(record)
                 for kind, name in measures:
                     value = measure(record, kind, name)
                     if value is not None:
