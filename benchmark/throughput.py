@@ -18,7 +18,14 @@ from benchmark.terminal import print_table
 from diffusion.ledger import Ledger
 from diffusion.pipelines import ModelError
 from results import costs, numbers, store
-from results.throughput import FILE_NAME, Machine, MethodThroughput, ThroughputRecord, ratio
+from results.throughput import (
+    FILE_NAME,
+    Machine,
+    MethodThroughput,
+    Ratio,
+    ThroughputRecord,
+    ratio,
+)
 
 
 def measure(
@@ -156,12 +163,16 @@ def show(record: ThroughputRecord) -> None:
     if not record.methods:
         return
     print(f"{record.reward}, {record.rounds} rounds each, on {record.methods[0].machine}")
-    for table in (_methods(record.methods), _phases(record.methods), _ratios(record)):
-        print_table(table)
+    print_table(_methods(record.methods))
+    print("share of each phase, %")
+    print_table(_phases(record.methods))
+    if record.ratios:
+        print("images trained/s, ratios with 95 % intervals")
+        print_table(_ratios(record.ratios))
 
 
-def _table(title: str, *headings: str) -> Table:
-    table = Table(title=title, title_justify="left")
+def _table(*headings: str) -> Table:
+    table = Table()
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left")
     return table
@@ -171,7 +182,7 @@ def _methods(rows: Sequence[MethodThroughput]) -> Table:
     headings = ["method", "images sampled/s", "images trained/s", "s a round", "quartiles"]
     headings += ["first round", "in networks", "joules", "peak memory"]
     on_gpu = any(row.peak_gpu_reserved_bytes is not None for row in rows)
-    table = _table("throughput", *headings, *(["GPU allocated", "GPU reserved"] if on_gpu else []))
+    table = _table(*headings, *(["GPU allocated", "GPU reserved"] if on_gpu else []))
     for row in rows:
         low, high = row.quartiles_seconds
         gpu = (row.peak_gpu_allocated_bytes or 0, row.peak_gpu_reserved_bytes or 0)
@@ -192,7 +203,7 @@ def _methods(rows: Sequence[MethodThroughput]) -> Table:
 
 def _phases(rows: Sequence[MethodThroughput]) -> Table:
     names = costs.in_order(name for row in rows for name in row.seconds_by_phase)
-    table = _table("share of each phase, %", "method", *names)
+    table = _table("method", *names)
     for row in rows:
         total = sum(row.seconds_by_phase.values())
         shares = (100 * row.seconds_by_phase.get(name, 0.0) / total for name in names)
@@ -200,9 +211,9 @@ def _phases(rows: Sequence[MethodThroughput]) -> Table:
     return table
 
 
-def _ratios(record: ThroughputRecord) -> Table:
-    table = _table("images trained/s, ratios with 95 % intervals", "method", "over", "ratio", "")
-    for each in record.ratios:
-        interval = f"[{each.low:.3f}, {each.high:.3f}]" if each.pairs > 1 else "one round: none"
+def _ratios(ratios: Sequence[Ratio]) -> Table:
+    table = _table("method", "over", "ratio", "interval")
+    for each in ratios:
+        interval = f"[{each.low:.3f}, {each.high:.3f}]" if each.pairs > 1 else "none of one pair"
         table.add_row(each.method, each.reference, f"{each.ratio:.3f}", interval)
     return table

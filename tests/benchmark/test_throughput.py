@@ -15,6 +15,7 @@ from benchmark import energy, memory
 from benchmark.scoring import CountedReward
 from benchmark.warm_up import settled, warm_up
 from diffusion.ledger import Ledger
+from methods.ddpo_sf import DdpoSf
 from results import store
 from results.throughput import FILE_NAME, ThroughputRecord
 from rewards.style import Style
@@ -153,20 +154,29 @@ def test_the_command_from_end_to_end(measured: tuple[str, ThroughputRecord]) -> 
 
 
 def test_a_method_that_fails_leaves_the_others_measured(
-    benchmark_command: Command, tiny_suite: Path, tmp_path: Path
+    benchmark_command: Command,
+    tiny_suite: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    rounds, step = count(1), DdpoSf.step
+
+    def fails_in_its_third_round(self: DdpoSf) -> dict[str, float]:
+        if next(rounds) == 3:
+            raise RuntimeError("the gradient is not finite")
+        return step(self)
+
+    monkeypatch.setattr(DdpoSf, "step", fails_in_its_third_round)
     done = benchmark_command(
-        *("throughput", "--suite", tiny_suite, "--methods", "ddpo,ddpo-sf", "--rounds", "2"),
-        *("--reward", "colourfulness", "--warm-up", "0"),
-        *("--set", "ddpo-sf={prompts_per_round: 2, images_per_prompt: 2, learning_rate: 1e38}"),
-        *("--out", tmp_path / "measured"),
+        *("throughput", "--suite", tiny_suite, "--methods", "ddpo-sf,ddpo", "--rounds", "2"),
+        *("--reward", "colourfulness", "--warm-up", "0", "--out", tmp_path / "measured"),
+        *("--set", "ddpo-sf={prompts_per_round: 2, images_per_prompt: 2}"),
     )
+    assert "1 of 2 methods failed: ddpo-sf failed: RuntimeError" in one_line_error(done, 2)
     record = store.read_json(tmp_path / "measured" / FILE_NAME, ThroughputRecord)
-    if done.returncode == 0:
-        pytest.fail(f"expected a failure: {record.not_measured}")
-    assert "1 of 2 methods failed: ddpo-sf failed" in one_line_error(done, 2)
     assert [row.method for row in record.methods] == ["ddpo"]
-    assert record.ratios == []
+    assert len(record.methods[0].round_seconds) == 2 and record.ratios == []
+    assert "the gradient is not finite" in record.not_measured["ddpo-sf"]
 
 
 @pytest.mark.parametrize(
