@@ -17,6 +17,8 @@ PACKAGES = (
     "diffusers",
     "transformers",
     "peft",
+    "accelerate",
+    "trl",
     "safetensors",
     "open_clip_torch",
     "timm",

@@ -21,6 +21,7 @@ def list_methods() -> Table:
             for needed, text in (
                 (method.needs_reward_gradient, "reward gradient"),
                 (method.needs_stochastic_sampler, "eta > 0"),
+                (method.extra, f"extra {method.extra}"),
             )
             if needed
         ]

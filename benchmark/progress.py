@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+LEAST_SHARE = 0.02
+"""Share of a run's work from which its time left is worth telling."""
 LINE_SECONDS = 10.0
 """Least time between two plain lines of one cell while it trains."""
 
@@ -69,8 +71,9 @@ class Clock:
         return sum(self.work[cell] * self.fractions[cell] for cell in self.work) / total
 
     def left(self) -> str:
-        """Time left of the run, such as ``2:05``, or ``?`` while nothing is done."""
-        return _left(self.fraction(), self.started)
+        """Time left of the run, such as ``2:05``, or ``?`` while too little of it is done."""
+        fraction = self.fraction()
+        return _left(fraction, self.started) if fraction >= LEAST_SHARE else "?"
 
     def cell_left(self, cell_id: str) -> str:
         """Time left of one cell."""

@@ -40,12 +40,15 @@ class ResolvedSuite:
 def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
     """Find all that the suite names.
 
-    Raises ``UsageError`` for an unknown method, option or reward, or missing weights.
+    Raises ``UsageError`` for an unknown method, option or reward, a method whose optional
+    dependencies are not installed, or missing weights.
     """
     known = method_registry()
     chosen = matrix.with_controls(suite.methods)
     for name in chosen:
         _check_known("method", name, known, origins, ("methods", name))
+        if reason := known[name].unavailable():
+            raise UsageError(f"{origins.of(('methods', name))}: method {name!r} {reason}")
     configs = {
         name: validate(
             known[name].Config, suite.methods.get(name, {}), origins, prefix=("methods", name)

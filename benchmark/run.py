@@ -159,12 +159,13 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
 
 
 def expected_work(plan: Plan, cell: Cell) -> float:
-    """Weight of a cell in the time left, in sampled images; a training image is taken as four."""
+    """Weight of a cell in the time left, in sampled images: a training image is taken as four,
+    starting a process and loading the networks as 60."""
     suite = plan.resolved.suite
     evaluated = len(suite.prompts.evaluation) * suite.evaluation.images_per_prompt
     if plan.resolved.methods[cell.method].trains:
-        return 4.0 * suite.budget.images + suite.evaluation.times * evaluated
-    return float(evaluated if cell.method == "base" else max(suite.budget.images, evaluated))
+        return 60 + 4.0 * suite.budget.images + suite.evaluation.times * evaluated
+    return 60.0 + (evaluated if cell.method == "base" else max(suite.budget.images, evaluated))
 
 
 def _write_not_applicable(plan: Plan, cell: Cell) -> None:

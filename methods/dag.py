@@ -56,7 +56,7 @@ class DagConfig(MethodConfig):
     initial_noise: interface.InitialNoise = "independent"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
-    timestep_fraction: interface.TimestepFraction = 0.5
+    timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "random"
     step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3

@@ -9,7 +9,7 @@ gradient with the reward g = -delta a transition. Three losses are added,
 
     flow:         (log F(x_t) + sg[l_p - l_q] - log F(x_s))^2, for phi alone;
     policy:       max(-A rho, -A clip(rho, 1 - c, 1 + c)) times kappa, for theta alone, A being g
-                  less its leave-one-out mean over its leave-one-out deviation, within 5 of 0;
+                  less its leave-one-out mean and over a deviation, within 5 of 0;
     regulariser:  lambda times the squared distance from the rollout's noise prediction,
 
 sg stopping the gradient and rho being the ratio to the policy that sampled. In expectation the
@@ -18,7 +18,9 @@ policy moves as in DAG-DB; A is free of the scale of beta.
 Follows apple/ml-diffusion-alignment-gflownet with its KL coefficient on; the value of kappa is
 not released, 1 here. Differs as DAG-DB does (``methods/dag.py``), and: the baseline is taken
 within micro-batches of a single timestep, since g has another mean at each (released:
-micro-batches of 8 of mixed prompts and timesteps, ``baseline_group: micro_batch``); the ratio clip
+micro-batches of 8 of mixed prompts and timesteps, ``baseline_group: micro_batch``); the deviation
+is the round's, so that timesteps keep their proportion (released: leave-one-out within the
+micro-batch, ``advantage_scale: group``); the ratio clip
 is 3e-3 on the mean over dimensions, for a latent of 512 about the window on the joint log ratio
 that the released 1e-4 is for Stable Diffusion.
 """
@@ -62,24 +64,39 @@ BaselineGroup = Annotated[
         "residual has another mean at each, which a mixed baseline leaves in.",
     ),
 ]
+AdvantageScale = Annotated[
+    Literal["group", "round"],
+    Field(
+        description="Deviation that -delta is divided by: leave-one-out within its baseline group, "
+        "as released, or over all the round's transitions, each about the mean of its timestep, as "
+        "the rollout left them. 'round': in its own group a late timestep, at which the reward "
+        "hardly changes any more, weighs as much as one that decides it. Not with "
+        "'fresh_rewards', which knows no rewards of states before it trains.",
+    ),
+]
 Kappa = Annotated[
     float, Field(gt=0, description="Weight of the policy loss; only its sign is released. 1.")
 ]
 
 
-def leave_one_out_advantages(values: torch.Tensor, clip: float) -> torch.Tensor:
+def leave_one_out_advantages(
+    values: torch.Tensor, clip: float, deviation: float | None = None
+) -> torch.Tensor:
     """``values`` ``[n]`` less the mean of the others and over their deviation.
 
     With b_i the mean of the others, the deviation is the root of the mean of (g_j - b_j)^2 over
-    the others j; the result is clipped to ``clip``. A single value has no others: it gets 0.
+    the others j, unless one is given; the result is clipped to ``clip``. A single value has no
+    others: it gets 0.
     """
     others = len(values) - 1
     if others == 0:
         return torch.zeros_like(values)
     centred = values - (values.sum() - values) / others
+    if deviation is not None:
+        return (centred / (deviation + 1e-8)).clamp(-clip, clip)
     squares = centred.square()
-    deviation = ((squares.sum() - squares) / others).clamp(min=0).sqrt()
-    return (centred / (deviation + 1e-8)).clamp(-clip, clip)
+    theirs = ((squares.sum() - squares) / others).clamp(min=0).sqrt()
+    return (centred / (theirs + 1e-8)).clamp(-clip, clip)
 
 
 class DagKlConfig(MethodConfig):
@@ -91,10 +108,10 @@ class DagKlConfig(MethodConfig):
     initial_noise: interface.InitialNoise = "independent"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
-    timestep_fraction: interface.TimestepFraction = 0.5
+    timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "random"
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 6e-3
+    learning_rate: interface.LearningRate = 3e-3
     flow_learning_rate: flow_options.FlowLearningRate = 1e-2
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
@@ -114,12 +131,15 @@ class DagKlConfig(MethodConfig):
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     kappa: Kappa = 1.0
     baseline_group: BaselineGroup = "timestep"
+    advantage_scale: AdvantageScale = "round"
     advantage_clip: advantages.Clip = 5.0
     ratio_clip: ddpo.RatioClip = 3e-3
 
     @model_validator(mode="after")
     def _centre_has_rewards(self) -> Self:
         flow_options.check_centre(self)
+        if self.advantage_scale == "round" and self.fresh_rewards:
+            raise ValueError("advantage_scale 'round' needs the rollout's rewards: set it to group")
         return self
 
 
@@ -132,7 +152,12 @@ class DagKl(Method):
     paper = "2406.00633"
     Config = DagKlConfig
     RELEASED = {
-        name: {**settings, "baseline_group": "micro_batch", "ratio_clip": 1e-4}
+        name: {
+            **settings,
+            "baseline_group": "micro_batch",
+            "advantage_scale": "group",
+            "ratio_clip": 1e-4,
+        }
         for name, settings in flow_options.RELEASED.items()
     }
     needs_stochastic_sampler = True
@@ -150,6 +175,8 @@ class DagKl(Method):
             config.gradient_clip,
         )
         self.flow = forward_looking.ForwardLookingFlow(task, config)
+        self.deviation: float | None = None
+        """Of the round's residuals; None where each baseline group has its own."""
 
     @property
     def rounds(self) -> int:
@@ -163,6 +190,8 @@ class DagKl(Method):
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
         with self.policy.ledger.phase("loss"):
+            if c.advantage_scale == "round":
+                self.deviation = self.round_deviation(trajectories, rewards, beta)
             orders = replay.update_orders(
                 self.task.generator("replay", self.round),
                 len(trajectories),
@@ -212,6 +241,36 @@ class DagKl(Method):
             "flow_gradient_norm": self.flow.optimizer.step(),
         }
 
+    @torch.no_grad()
+    def round_deviation(
+        self, trajectories: Trajectories, rewards: torch.Tensor, beta: float
+    ) -> float:
+        """Root mean square, over the round's transitions, of delta less the mean of its timestep.
+
+        The densities are the rollout's, so no network but the flow's is called.
+        """
+        n, centred = len(trajectories), []
+        for step in range(len(trajectories.timesteps)):
+            at = torch.full((n,), step)
+            t = replay.gather(self.policy, trajectories, torch.arange(n), at)
+            delta = self.residual(t, t.log_density, rewards, beta)
+            centred.append(delta - delta.mean())
+        return float(torch.stack(centred).square().mean().sqrt())
+
+    def residual(
+        self,
+        transitions: replay.Transitions,
+        log_policy: torch.Tensor,
+        rewards: torch.Tensor,
+        beta: float,
+    ) -> torch.Tensor:
+        """``delta`` of each transition, ``[n]``, with gradient to the flow network."""
+        t = transitions
+        backward = noising(self.policy.schedule, t.step, t.next_latents)
+        log_noising = log_density(t.latents, backward, self.config.reduction)
+        log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
+        return detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
     ) -> dict[str, torch.Tensor]:
@@ -221,11 +280,8 @@ class DagKl(Method):
         log_policy, noise = replay.current_density(
             self.policy, t, c.reduction, c.guidance_in_training
         )
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        log_noising = log_density(t.latents, backward, c.reduction)
-        log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
-        delta = detailed_balance_residual(log_flow, next_log_flow, log_policy.detach(), log_noising)
-        advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip)
+        delta = self.residual(t, log_policy.detach(), rewards, beta)
+        advantage = leave_one_out_advantages(-delta.detach(), c.advantage_clip, self.deviation)
         surrogate = ddpo.clipped_surrogate(log_policy, t.log_density, advantage, c.ratio_clip)
         weight = self.step_weights[t.step]
         return {

@@ -13,8 +13,9 @@ that unit, one pass over the round, each trajectory's timesteps permuted indepen
 accumulated over all of them, guidance in training through both branches, per-prompt statistics
 (``advantage: per_prompt_tracker``). A clip of c on the mean is a window of about D c on the joint
 log ratio of the D dimensions: 1.64 for Stable Diffusion's 16384, 0.05 for a latent of 512.
-Differs: prompts of a round are distinct and each has several images, within which rewards are
-standardised by default; log densities are of the latents as stored, so rho is exactly 1 at first;
+Differs: prompts of a round are distinct and each has several images, which start from the same x_T
+and within which rewards are standardised by default; the first two thirds of the transitions are
+trained on; log densities are of the latents as stored, so rho is exactly 1 at first;
 the tracker keeps prompts by their exact text and float64 rewards.
 """
 
@@ -56,13 +57,13 @@ class DdpoConfig(MethodConfig):
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
-    initial_noise: interface.InitialNoise = "independent"
+    initial_noise: interface.InitialNoise = "shared"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
-    timestep_fraction: interface.TimestepFraction = 0.5
-    timestep_draw: interface.TimestepDraw = "random"
+    timestep_fraction: interface.TimestepFraction = 0.67
+    timestep_draw: interface.TimestepDraw = "first"
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 6e-3
+    learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
@@ -82,7 +83,9 @@ class DdpoConfig(MethodConfig):
 ROUND = {
     "images_per_prompt": 1,
     "prompt_draw": "independent",
+    "initial_noise": "independent",
     "timestep_fraction": 1.0,
+    "timestep_draw": "random",
     "step_weight": "uniform",
     "learning_rate": 3e-4,
     "ratio_clip": 1e-4,

@@ -39,10 +39,10 @@ class DdpoSfConfig(MethodConfig):
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
-    initial_noise: interface.InitialNoise = "independent"
+    initial_noise: interface.InitialNoise = "shared"
     micro_batch_size: interface.MicroBatchSize = 16
-    timestep_fraction: interface.TimestepFraction = 0.5
-    timestep_draw: interface.TimestepDraw = "random"
+    timestep_fraction: interface.TimestepFraction = 0.67
+    timestep_draw: interface.TimestepDraw = "first"
     step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
     weight_decay: interface.WeightDecay = 1e-4

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from diffusion.policy import Policy
 from diffusion.randomness import generator
+from methods import processes
 
 RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
 """Images float ``[n, 3, h, w]`` in [0, 1] and their prompts to rewards fp32 ``[n]``."""
@@ -167,21 +168,41 @@ class Method:
     needs_stochastic_sampler: ClassVar[bool] = False
     """Whether the sampler must have eta > 0, so that transitions have a density."""
     trains: ClassVar[bool] = True
+    extra: ClassVar[str] = ""
+    """The extra of this project that installs what the method needs beyond its dependencies."""
     micro_batch_invariant: ClassVar[bool] = True
     """Whether an option ``micro_batch_size``, if there is one, only gathers the gradient in other
     parts; False where the micro-batch is part of the estimator."""
+    on_policy_in_half_precision: ClassVar[bool] = True
+    """Whether the importance ratio, if there is one, is 1 at a round's first update in bfloat16
+    too; False where stored log densities are of latents before they are rounded."""
+    several_processes: ClassVar[bool] = True
+    """Whether a process group takes the step that one process would take, see
+    ``methods/processes.py``; False if the method refuses to start in a group of several."""
     candidates: int = 1
     """Images drawn for each evaluation image, of which the one of highest reward is kept."""
 
     def __init__(self, task: Task, config: MethodConfig) -> None:
         """Raises ``ValueError`` when the task lacks what the method needs."""
+        if reason := self.unavailable():
+            raise ValueError(f"{self.name} {reason}")
         if self.needs_reward_gradient and task.reward_gradient is None:
             raise ValueError(f"{self.name} needs a reward with a gradient")
         if self.needs_stochastic_sampler and task.policy.eta <= 0:
             raise ValueError(f"{self.name} needs a stochastic sampler: eta is {task.policy.eta}")
+        if not self.several_processes and processes.count() > 1:
+            raise ValueError(
+                f"{self.name} trains in one process, and the group has {processes.count()}"
+            )
         self.task = task
         self.policy = task.policy
         self.round = 0
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why the method cannot run on this machine, such as a package that is not installed;
+        empty if it can."""
+        return ""
 
     @property
     def rounds(self) -> int:

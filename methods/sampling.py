@@ -1,7 +1,8 @@
 """What every training round begins with: its prompts, its generators, its rewards.
 
 Prompts and generators depend on the seed and the round only, never on the method, so that methods
-run with the same seed and the same shape of a round start from the same prompts and noise.
+run with the same seed, the same shape of a round and the same ``initial_noise`` start from the same
+prompts and noise.
 """
 
 from __future__ import annotations

@@ -117,6 +117,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 EVIDENCE = pytest.StashKey[how_we_know.Evidence]()
 STALE = pytest.StashKey[list[str]]()
+SKIPPED = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -131,10 +132,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[EVIDENCE] = how_we_know.Evidence()
     config.stash[STALE] = []
+    config.stash[SKIPPED] = set()
 
 
 def gives_evidence(item: pytest.Item) -> bool:
     return "evidence" in getattr(item, "fixturenames", ())
+
+
+def function_of(item: pytest.Item) -> str:
+    """Node id without parameters."""
+    return item.nodeid.partition("[")[0]
+
+
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Notes tests that were skipped, which miss rows without the page being wrong."""
+    if call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
+        item.config.stash[SKIPPED].add(function_of(item))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -151,9 +164,12 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if path:
         path.write_text(how_we_know.render(rows.values()), encoding="utf-8")
     elif not config.option.keyword and not any("::" in argument for argument in config.args):
-        ran = {item.nodeid.partition("[")[0] for item in session.items if gives_evidence(item)}
+        ran = {function_of(item) for item in session.items if gives_evidence(item)}
+        skipped: set[str] = config.stash[SKIPPED]
         written = how_we_know.read().values()
-        config.stash[STALE] = [r.name for r in written if r.test in ran and r.name not in rows]
+        config.stash[STALE] = [
+            r.name for r in written if r.test in ran - skipped and r.name not in rows
+        ]
         if config.stash[STALE]:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -172,7 +188,7 @@ def evidence(request: pytest.FixtureRequest) -> how_we_know.Record:
     check is a row of ``docs/how-we-know.md``, and has to be there with this tolerance and formula;
     of several figures under one name, as parametrised tests give, the page shows the largest.
     """
-    test = request.node.nodeid.partition("[")[0]
+    test = function_of(request.node)
 
     def record(name: str, figure: float, tolerance: float, formula: str) -> None:
         row = how_we_know.Row(name, float(figure), float(tolerance), formula, test)

@@ -134,6 +134,8 @@ def test_the_page_follows_the_tests(tmp_path: Path) -> None:
     test.write_text(body.replace("'a',", "'b',"))
     page.write_text(page.read_text().replace("| a |", "| b |"), encoding="utf-8")
     assert run_pytest(tmp_path, "tests").returncode == 0
+    test.write_text("import pytest\ndef test_one(evidence):\n    pytest.skip('not here')\n")
+    assert run_pytest(tmp_path, "tests").returncode == 0
     test.write_text("def test_one(evidence):\n    pass\n")
     done = run_pytest(tmp_path, "tests")
     assert done.returncode == 1 and "no test measures 'b' any more" in done.stdout

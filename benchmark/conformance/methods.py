@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from benchmark.conformance import hard_rewards, runs
+from benchmark.conformance import hard_rewards, runs, together
 from benchmark.conformance.checks import Check, Checks, Finding, NotApplicable, violations
 from benchmark.conformance.trial import (
     Tint,
@@ -93,7 +93,7 @@ def budget(trial: Trial) -> Finding:
             continue
         with Watch(policy) as watch:
             run(method, rounds)
-        over = max(over, len(watch.starts) - images, policy.ledger.images - images)
+        over = max(over, len(watch.second) - images, policy.ledger.images - images)
     return Finding(max(over, 0), 0, f"{over} images more than the budget allows")
 
 
@@ -166,6 +166,8 @@ def reward_gradient(trial: Trial) -> Finding:
 def first_update(trial: Trial, dtype: torch.dtype) -> Finding:
     """Largest |log ratio| before the first optimizer step of each of two rounds."""
     require_training(trial)
+    if dtype is not torch.float32 and not trial.kind.on_policy_in_half_precision:
+        raise NotApplicable("it is declared to compare with densities of unrounded latents")
     worst, revisits = 0.0, 0
     sizes = MICRO_BATCHES if trial.has_option("micro_batch_size") else MICRO_BATCHES[-1:]
     for size in sizes:
@@ -230,5 +232,10 @@ def accumulation(trial: Trial) -> Finding:
     return Finding(worst, 1e-4, "the gradient depends on micro_batch_size")
 
 
-METHOD_CHECKS: list[Check[Trial]] = [*CHECKS, *runs.CHECKS, *hard_rewards.CHECKS]
+METHOD_CHECKS: list[Check[Trial]] = [
+    *CHECKS,
+    *runs.CHECKS,
+    *together.CHECKS,
+    *hard_rewards.CHECKS,
+]
 """All there is."""

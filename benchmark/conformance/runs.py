@@ -100,7 +100,7 @@ def counting(trial: Trial) -> Finding:
     counted = method.policy.ledger
     problems = []
     for name, ledger, seen in (
-        ("images", counted.images, len(watch.starts)),
+        ("images", counted.images, len(watch.second)),
         ("optimizer_steps", counted.optimizer_steps, len(watch.gradients)),
         ("reward_calls", counted.reward_calls, scored),
     ):

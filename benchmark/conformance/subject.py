@@ -26,10 +26,13 @@ Kind = type[Method] | type[Reward]
 def check(subject: str) -> None:
     """Check a name or ``file.py:Class``, printing a line a check.
 
-    Raises ``UsageError`` if there is nothing to check, ``DoesNotConform`` if a check failed.
+    Raises ``UsageError`` if there is nothing to check or a package that it needs is not installed,
+    ``DoesNotConform`` if a check failed.
     """
     file = re.fullmatch(r"(.+\.py)(?::(.*))?", subject)
     kind = from_file(Path(file[1]), file[2] or "") if file else from_name(subject)
+    if issubclass(kind, Method) and (reason := kind.unavailable()):
+        raise UsageError(f"{subject} {reason}")
     outcomes = (
         run(METHOD_CHECKS, Trial(kind)) if issubclass(kind, Method) else run_reward(subject, kind)
     )

@@ -29,8 +29,8 @@ class Watch:
         self.revisits = 0
         """Transitions revisited."""
         self.revisited_steps: set[int] = set()
-        self.starts: set[bytes] = set()
-        """The distinct initial latents."""
+        self.second: set[bytes] = set()
+        """The distinct latents of the second step: one a trajectory, also where x_T is shared."""
         self.gradients: list[list[torch.Tensor]] = []
         """Gradients of the policy's parameters at each optimizer step."""
         self._first: dict[tuple[str, int, bytes, bytes], torch.Tensor] = {}
@@ -79,8 +79,8 @@ class Watch:
         compared = noise.requires_grad and not self._stepped
         for row, index in enumerate(step.tolist()):
             key = (name, index, _bytes(latents[row]), _bytes(states[row]))
-            if index == 0:
-                self.starts.add(key[2])
+            if index == 1:
+                self.second.add(key[2])
             first = self._first.setdefault(key, noise[row : row + 1].detach().clone())
             if compared:
                 self._compare(index, latents[row : row + 1], first, noise[row : row + 1])

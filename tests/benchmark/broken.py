@@ -10,7 +10,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from benchmark.conformance.trial import Tint
-from methods import MethodConfig, replay, sampling
+from methods import MethodConfig, processes, replay, sampling
 from methods.ddpo import Ddpo
 from methods.ddpo_sf import DdpoSf, score_function_loss
 
@@ -209,6 +209,46 @@ class ForgetsSteps(DdpoSf):
     def step(self) -> dict[str, float]:
         self.policy.ledger.add("optimizer_steps", -1)
         return super().step()
+
+
+class OwnShareAlone(DdpoSf):
+    """Leaves the gradients of the other processes out."""
+
+    def __init__(self, task: Any, config: Any) -> None:
+        super().__init__(task, config)
+        self.optimizer.step = self.step_alone  # type: ignore[method-assign]
+
+    def step_alone(self) -> float:
+        self.optimizer.adamw.step()
+        self.optimizer.adamw.zero_grad()
+        return 0.0
+
+
+class MeanOfShare(DdpoSf):
+    """Divides by its own samples, then adds up."""
+
+    def update(self, trajectories: Any, advantage: Tensor) -> dict[str, float]:
+        return super().update(trajectories, advantage * processes.count())
+
+
+class FailsInOneProcess(DdpoSf):
+    """One process fails while the other waits for it."""
+
+    def step(self) -> dict[str, float]:
+        if processes.count() > 1 and processes.share(2).start == 1:
+            raise RuntimeError("out of memory")
+        return super().step()
+
+
+class JoinsGroups(DdpoSf):
+    several_processes = False
+
+    def __init__(self, task: Any, config: Any) -> None:
+        type(self).several_processes = True
+        try:
+            super().__init__(task, config)
+        finally:
+            type(self).several_processes = False
 
 
 class Truncates(DdpoSf):

@@ -10,6 +10,7 @@ from benchmark.conformance import hard_rewards as on_hard_rewards
 from benchmark.conformance import methods as on_methods
 from benchmark.conformance import rewards as on_rewards
 from benchmark.conformance import runs as on_runs
+from benchmark.conformance import together as on_groups
 from benchmark.conformance.checks import Check, judge
 from benchmark.conformance.methods import METHOD_CHECKS
 from benchmark.conformance.rewards import REWARD_CHECKS
@@ -42,6 +43,10 @@ METHODS: list[tuple[type[Any], Check[Trial], str]] = [
     (broken.DeafToSeed, on_runs.determinism, "another seed gives the same run"),
     (broken.Miscounts, on_runs.counting, "images: the ledger has 18, and there were 16"),
     (broken.ForgetsSteps, on_runs.counting, "optimizer_steps: the ledger has 0"),
+    (broken.OwnShareAlone, on_groups.two_processes, "end with different weights"),
+    (broken.MeanOfShare, on_groups.two_processes, "another gradient than one"),
+    (broken.FailsInOneProcess, on_groups.two_processes, "RuntimeError: out of memory"),
+    (broken.JoinsGroups, on_groups.two_processes, "it starts in a group of two"),
     (broken.Truncates, on_hard_rewards.whole_numbers, "differs"),
     (broken.DividesBySpread, on_hard_rewards.near_constant, "ZeroDivisionError"),
     (broken.GoesOn, on_hard_rewards.failing_rewards, "goes on when the reward gives NotANumber"),

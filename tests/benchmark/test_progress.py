@@ -49,6 +49,15 @@ def test_time_left_weighs_cells_by_their_work(time: list[float]) -> None:
     assert clock.cell_left("large") == "?"
 
 
+def test_no_time_left_is_told_from_next_to_nothing(time: list[float]) -> None:
+    clock = Clock({"small": 1.0, "large": 99.0})
+    time[0] += 10
+    clock.update("small", CellProgress(1.0, "done"))
+    assert clock.left() == "?"
+    clock.update("large", CellProgress(0.1, "training"))
+    assert clock.left() == "1:22"
+
+
 def test_bars_show_running_cells_and_leave_ended_ones_above(time: list[float]) -> None:
     stream = io.StringIO()
     with Bars({"a": 1.0, "b": 1.0}, Console(file=stream, force_terminal=True, width=120)) as bars:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,13 +37,36 @@ def make_task(policy: Policy, images: int = 16, seed: int = 0, **fields: Any) ->
     return Task(policy=policy, seed=seed, images=images, **fields)
 
 
+def available(name: str) -> type[Method]:
+    """A method by its name; skips the test, saying why, where what it needs is not installed."""
+    kind = methods.get(name)
+    if reason := kind.unavailable():
+        pytest.skip(f"{name} {reason}")
+    return kind
+
+
 def make_method(name: str, task: Task, **options: Any) -> Method:
     """A method with options beside its defaults; on all transitions, weighted alike as in the
-    formulas, unless told otherwise."""
-    kind = methods.get(name)
-    plain = {"timestep_fraction": 1.0, "step_weight": "uniform", "centre_states": False}
+    formulas, each trajectory from its own noise, unless told otherwise."""
+    kind = available(name)
+    plain = {
+        "timestep_fraction": 1.0,
+        "timestep_draw": "random",
+        "step_weight": "uniform",
+        "centre_states": False,
+        "advantage_scale": "group",
+        "initial_noise": "independent",
+    }
     options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options
     return kind(task, kind.Config(**options))
+
+
+def optimizer_of(method: Any) -> Any:
+    """The policy's optimizer, TRL's own in the form of ours."""
+    if not hasattr(method, "trl"):
+        return method.optimizer
+    adamw = method.trl.trainer.optimizer.optimizer
+    return SimpleNamespace(adamw=adamw, parameters=adamw.param_groups[0]["params"])
 
 
 def gradient_of(optimizer: Any) -> list[torch.Tensor]:

@@ -273,3 +273,33 @@ def test_leave_one_out_by_hand(evidence: Record) -> None:
     assert leave_one_out_advantages(outlier, clip=5.0)[40] == 5.0
     assert leave_one_out_advantages(torch.tensor([3.0]), clip=5.0).tolist() == [0.0]
     assert leave_one_out_advantages(torch.full((4,), 2.0), clip=5.0).abs().max() == 0.0
+
+
+def test_the_deviation_of_a_round_keeps_the_proportion_of_its_timesteps() -> None:
+    """At each timestep the residuals of a first round spread as its rewards do; one deviation over
+    all of them leaves that so, one for each timestep makes all alike."""
+    task = make_task(PointPolicy())
+    round_options = {**ROUND, "baseline_group": "timestep", "micro_batch_size": 8}
+    method: Any = make_method("dag-kl", task, advantage_scale="round", **round_options)
+    trajectories, _, rewards = round_of(method)
+    beta, steps, n = 3.0, len(trajectories.timesteps), len(trajectories)
+    t = all_transitions(method, trajectories)
+    residuals = method.residual(t, t.log_density, rewards, beta).detach().view(steps, n)
+    centred = residuals - residuals.mean(1, keepdim=True)
+    expected = float(centred.square().mean().sqrt())
+    method.deviation = method.round_deviation(trajectories, rewards, beta)
+    assert method.deviation == pytest.approx(expected, rel=1e-4)
+
+    by_round = torch.stack(
+        [leave_one_out_advantages(row, 1e9, method.deviation) for row in residuals]
+    )
+    torch.testing.assert_close(by_round, centred * n / (n - 1) / expected, rtol=1e-3, atol=1e-4)
+    spreads = centred.std(1)
+    assert spreads.max() > 1.5 * spreads.min()
+
+
+def test_the_round_s_scale_needs_the_rollout_s_rewards() -> None:
+    with pytest.raises(ValueError, match="needs the rollout's rewards"):
+        make_method(
+            "dag-kl", make_task(PointPolicy()), advantage_scale="round", fresh_rewards=True, **ROUND
+        )

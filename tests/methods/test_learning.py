@@ -46,6 +46,7 @@ def trained(name: str, reward: Reward, **options: Any) -> tuple[float, float]:
 OPTIONS: dict[str, dict[str, Any]] = {
     # The released window on the joint density: 1e-4 of 16384 dimensions, here of 12.
     "ddpo": {"ratio_clip": 1.6384 / 12},
+    "trl-ddpo": {"ratio_clip": 1.6384 / 12},
     # DAG's target has no prior. Where beta r spreads little, it is flat, and the mean drifts
     # either way; that it follows the reward both up and down is what counts.
     "dag": {"reward_unit": "initial_std"},

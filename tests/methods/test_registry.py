@@ -19,8 +19,8 @@ RELEASED = [(name, release) for name, kind in ALL.items() for release in kind.RE
 
 
 def test_all_methods_are_found() -> None:
-    names = ["alignprop", "base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf"]
-    assert list(ALL) == names
+    own = ["alignprop", "base", "best-of-n", "dag", "dag-kl", "ddpo", "ddpo-sf"]
+    assert list(ALL) == [*own, "trl-alignprop", "trl-ddpo"]
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:
@@ -80,15 +80,16 @@ def test_released_settings_are_options(name: str, release: str) -> None:
     assert config.model_dump().items() >= settings.items()
 
 
-@pytest.mark.parametrize("name", ["ddpo", "ddpo-sf", "dag", "dag-kl"])
+@pytest.mark.parametrize("name", ["ddpo", "ddpo-sf", "dag", "dag-kl", "trl-ddpo"])
 def test_densities_need_a_stochastic_sampler(name: str) -> None:
     with pytest.raises(ValueError, match="needs a stochastic sampler: eta is 0"):
         make_method(name, make_task(PointPolicy(eta=0.0)))
 
 
-def test_alignprop_needs_a_reward_gradient() -> None:
+@pytest.mark.parametrize("name", ["alignprop", "trl-alignprop"])
+def test_alignprop_needs_a_reward_gradient(name: str) -> None:
     with pytest.raises(ValueError, match="needs a reward with a gradient"):
-        make_method("alignprop", make_task(PointPolicy(), reward_gradient=None))
+        make_method(name, make_task(PointPolicy(), reward_gradient=None))
 
 
 def test_controls_do_not_train() -> None:
