@@ -7,7 +7,6 @@ with state ``failed``, its reason and traceback.
 from __future__ import annotations
 
 import io
-import resource
 import sys
 import time
 import traceback
@@ -19,7 +18,7 @@ from PIL import Image
 
 import methods
 import rewards
-from benchmark import density, encoders
+from benchmark import density, encoders, energy, memory
 from benchmark.evaluation import Evaluation, Evaluator, evaluation_rounds
 from benchmark.jobs import CellJob
 from benchmark.models import output
@@ -41,9 +40,6 @@ from results.records import (
 )
 from rewards.interface import to_uint8
 
-NOT_TRAINING = ("setup", "evaluation", "saving")
-"""Phases of the ledger that are not training."""
-
 Notify = Callable[[CellProgress], None]
 
 
@@ -56,7 +52,8 @@ def run_cell(job: CellJob, notify: Notify) -> StatusRecord:
     store.write_json(job.folder / "status.json", StatusRecord(state="running"))
     reason, trace = "", ""
     try:
-        _CellRun(job, ledger, notify).run()
+        with ledger.phase("other"):  # all that has no phase of its own
+            _CellRun(job, ledger, notify).run()
     except Exception as error:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
@@ -66,18 +63,16 @@ def run_cell(job: CellJob, notify: Notify) -> StatusRecord:
         reason=reason,
         traceback=trace,
         seconds=time.perf_counter() - started,
-        seconds_by_phase=dict(ledger.seconds),
-        peak_memory_bytes=peak_memory_bytes(),
+        seconds_by_phase=ledger.seconds,
+        training_seconds_by_phase=ledger.training_seconds,
+        network_seconds=memory.if_host(ledger.network_seconds),
+        joules=ledger.joules,
+        peak_memory_bytes=memory.peak_resident(),
+        **memory.gpu_peaks(),
         counts=Counts(**ledger.counts()),
     )
     store.write_json(job.folder / "status.json", status)
     return status
-
-
-def peak_memory_bytes() -> int:
-    """Most resident memory this process has had; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 class _CellRun:
@@ -89,6 +84,7 @@ class _CellRun:
         notify(CellProgress(0.0, "loading"))
         with ledger.phase("setup"):
             self.policy = build_policy(job.model, config.seed, ledger)
+            ledger.energy = energy.counter(self.policy.device)
             scored_by = {name: rewards.load(name) for name in config.rewards}
             self.reward = scored_by.get(config.reward)
             self.evaluator = Evaluator(
@@ -142,13 +138,14 @@ class _CellRun:
         self._save(evaluation or self._evaluate(0, 0))
 
     def _train_round(self, index: int, rounds: int) -> None:
-        metrics = self.method.step()
+        with self.ledger.training():
+            metrics = self.method.step()
         counts = Counts(**self.ledger.counts())
         record = RoundRecord(
             round=index,
             images=counts.images,
             counts=counts,
-            seconds=self._training_seconds(),
+            seconds=dict(self.ledger.training_seconds),
             metrics=metrics,
         )
         store.append_jsonl(self.job.folder / "metrics.jsonl", record)
@@ -176,7 +173,8 @@ class _CellRun:
             round=index,
             images=counts.images,
             counts=counts,
-            training_seconds=sum(self._training_seconds().values()),
+            training_seconds=sum(self.ledger.training_seconds.values()),
+            joules=self.ledger.joules,
             rewards=evaluation.rewards,
             diversity=evaluation.diversity,
             bad_images=evaluation.bad_images,
@@ -213,13 +211,6 @@ class _CellRun:
             return None
         values = evaluation.rewards[self.job.config.reward]
         return sum(map(sum, values)) / sum(map(len, values))
-
-    def _training_seconds(self) -> dict[str, float]:
-        return {
-            phase: seconds
-            for phase, seconds in self.ledger.seconds.items()
-            if phase not in NOT_TRAINING
-        }
 
     def _save(self, evaluation: Evaluation) -> None:
         folder = self.job.folder

@@ -103,6 +103,47 @@ def run(
 
 
 @app.command(epilog=_EXIT_CODES + ".")
+def throughput(
+    methods: Annotated[
+        str | None, typer.Option(help="Methods, commas between; by default the suite's.")
+    ] = None,
+    reward: Annotated[
+        str | None, typer.Option(help="The reward; by default the suite's first.")
+    ] = None,
+    suite: SuiteName = "emoji-quick",
+    rounds: Annotated[
+        int, typer.Option(min=2, help="Rounds of each method that count, after the warm-up.")
+    ] = 8,
+    warm_up: Annotated[
+        int, typer.Option(min=0, help="Most rounds of warm-up; it ends once rounds are steady.")
+    ] = 20,
+    set_: Changes = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Empty or new folder; by default the next free runs/throughput-NNN."),
+    ] = None,
+) -> None:
+    """Measure how fast methods train: their rounds in turns, in one process."""
+    from benchmark import overrides
+    from benchmark import suite as suites
+
+    changes = [overrides.parse(text) for text in set_ or []]
+    values, origins = suites.read(suite)
+    overrides.select(values, origins, methods, None, None)
+    if reward is not None:
+        values["rewards"] = [reward]
+        origins.options[("rewards",)] = f"--reward {reward}"
+    overrides.apply(values, origins, changes)
+    checked = suites.check(values, origins)
+
+    from benchmark import resolution
+    from benchmark import throughput as throughputs
+
+    resolved = resolution.resolve(checked, origins)
+    throughputs.measure(resolved, list(checked.methods), rounds, warm_up, out, _command())
+
+
+@app.command(epilog=_EXIT_CODES + ".")
 def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
     out: Annotated[

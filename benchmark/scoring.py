@@ -1,4 +1,4 @@
-"""Rewards as methods see them: every image scored in training is counted.
+"""Rewards as methods see them: every image scored in training is counted, and its time a phase.
 
 What methods receive is checked here once, since a reward of the wrong shape would broadcast into
 a loss that means nothing.
@@ -6,10 +6,16 @@ a loss that means nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+)
 
 from diffusion.ledger import Ledger
 from rewards import Reward
@@ -28,7 +34,8 @@ class CountedReward:
         if self.reward is None:
             raise ValueError("this cell trains on no reward")
         self.ledger.add("reward_calls", len(images))
-        return _checked(self.reward(images, prompts), self.reward.name, len(images))
+        with _scoring(self.ledger):
+            return _checked(self.reward(images, prompts), self.reward.name, len(images))
 
 
 def counted_gradient(reward: Reward | None, ledger: Ledger) -> RewardFunction | None:
@@ -41,10 +48,42 @@ def counted_gradient(reward: Reward | None, ledger: Ledger) -> RewardFunction | 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
         ledger.add("reward_calls", len(images))
         ledger.add("reward_gradient_calls", len(images))
-        values = differentiable.differentiable_score(images, prompts)
-        return _checked(values, differentiable.name, len(images))
+        with _scoring(ledger):
+            values = differentiable.differentiable_score(images, prompts)
+            return _checked(values, differentiable.name, len(images))
 
     return score
+
+
+@contextmanager
+def _scoring(ledger: Ledger) -> Iterator[None]:
+    """The phase ``reward``; time inside a torch module, of whatever reward, is the scorer's."""
+    depth = 0
+
+    def enter(module: nn.Module, inputs: Any) -> None:
+        nonlocal depth
+        depth += 1
+        if depth == 1:
+            ledger.enter_network("scorer")
+
+    def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+        nonlocal depth
+        depth -= 1
+        if depth == 0:
+            ledger.leave_network()
+            if isinstance(output, Tensor):
+                ledger.follow("scorer", output)
+
+    hooks = [
+        register_module_forward_pre_hook(enter),
+        register_module_forward_hook(leave, always_call=True),
+    ]
+    try:
+        with ledger.phase("reward"):
+            yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _checked(values: Tensor, name: str, n: int) -> Tensor:

@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from diffusion.flow import FlowNetwork
 from diffusion.kernel import Schedule
-from diffusion.ledger import Ledger
+from diffusion.ledger import Ledger, time_module
 from diffusion.policy import Conditioning, NoisePrediction, Policy
 from diffusion.trainable import TrainableWeights
 
@@ -58,7 +58,8 @@ class LatentDiffusion(Policy):
             max_length=self.tokenizer.model_max_length,
             return_tensors="pt",
         )
-        return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
+        with self.ledger.network("text_encoder"):
+            return self.text_encoder(tokens.input_ids.to(self.device)).last_hidden_state
 
     def predict_noise(
         self, latents: torch.Tensor, step: torch.Tensor, conditioning: Conditioning
@@ -84,7 +85,9 @@ class LatentDiffusion(Policy):
         self, latents: torch.Tensor, step: torch.Tensor, states: torch.Tensor
     ) -> torch.Tensor:
         timesteps = self._timesteps[step.to(self.device)]
-        output = self.unet(latents.to(self.dtype), timesteps, states.to(self.dtype)).sample
+        with self.ledger.network("unet"):
+            output = self.unet(latents.to(self.dtype), timesteps, states.to(self.dtype)).sample
+        self.ledger.follow("unet", output)
         samples = len(latents)
         self.ledger.add("unet_forward", samples)
         if output.requires_grad:
@@ -94,9 +97,12 @@ class LatentDiffusion(Policy):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """See :meth:`Policy.decode`."""
         self.ledger.add("vae_decode", len(latents))
-        scaled = latents / self.vae.config.scaling_factor
-        images = self.vae.decode(scaled.to(self.vae.dtype)).sample.float()
-        return (images / 2 + 0.5).clamp(0, 1)
+        with self.ledger.phase("decode"):
+            scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+            with self.ledger.network("vae"):
+                decoded = self.vae.decode(scaled).sample
+            self.ledger.follow("vae", decoded)
+            return (decoded.float() / 2 + 0.5).clamp(0, 1)
 
     def parameters(self) -> list[nn.Parameter]:
         """The LoRA matrices, or all UNet weights."""
@@ -104,12 +110,14 @@ class LatentDiffusion(Policy):
 
     def build_flow(self, generator: torch.Generator) -> FlowNetwork:
         """A UNet encoder with cross-attention to the text states, as in DAG."""
-        return FlowNetwork.create(
+        flow = FlowNetwork.create(
             latent_shape=self.latent_shape,
             text_width=self.unet.config.cross_attention_dim,
             timesteps=self._timesteps,
             generator=generator,
         ).to(self.device)
+        time_module(flow, lambda: self.ledger, "flow")
+        return flow
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """See :meth:`Policy.state_dict`."""

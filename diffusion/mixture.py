@@ -26,7 +26,7 @@ from torch import nn
 
 from diffusion.gaussian_mixture import RingMixture
 from diffusion.kernel import Gaussian, make_schedule, transition
-from diffusion.ledger import Ledger
+from diffusion.ledger import Ledger, time_module
 from diffusion.policy import Conditioning, NoisePrediction, Policy
 
 SCHEDULER = {
@@ -182,12 +182,17 @@ class MixturePolicy(Policy):
         return self._call_network(latents, step)
 
     def _call_network(self, latents: torch.Tensor, step: torch.Tensor) -> torch.Tensor:
-        return self._active(latents, self._timesteps[step.to(self.device)])
+        timesteps = self._timesteps[step.to(self.device)]
+        with self.ledger.network("unet"):
+            output = self._active(latents, timesteps)
+        self.ledger.follow("unet", output)
+        return output
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """The points themselves; counted as one decoding each."""
         self.ledger.add("vae_decode", len(latents))
-        return latents.float()
+        with self.ledger.phase("decode"):
+            return latents.float()
 
     def base_log_density(self, points: torch.Tensor) -> torch.Tensor:
         """log p_base ``[n]`` float64 of the distribution that a perfect sampler of the untrained
@@ -202,7 +207,9 @@ class MixturePolicy(Policy):
         """A perceptron like the policy's, zero at first."""
         flow = MixtureFlow(self.schedule.alphas_cumprod, self._timesteps)
         flow.network.initialise(generator)
-        return flow.to(self.device)
+        flow = flow.to(self.device)
+        time_module(flow, lambda: self.ledger, "flow")
+        return flow
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """See :meth:`Policy.state_dict`."""

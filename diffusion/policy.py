@@ -44,8 +44,8 @@ class NoisePrediction:
 class Policy(ABC):
     """A diffusion model as a policy: p_theta(x_s | x_t, prompt) on a fixed grid of steps.
 
-    Everything that costs is counted in ``ledger``. ``step`` arguments are int64 ``[n]``, indices
-    into ``schedule`` (0 is the noisiest), one for each sample.
+    Everything that costs is counted in ``ledger``; ``decode`` is a phase of it. ``step`` arguments
+    are int64 ``[n]``, indices into ``schedule`` (0 is the noisiest), one for each sample.
     """
 
     schedule: Schedule

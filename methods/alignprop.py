@@ -218,6 +218,7 @@ class AlignProp(Method):
         super().__init__(task, config)
         self.config = config
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.policy.parameters(),
             config.learning_rate,
             config.weight_decay,
@@ -270,19 +271,18 @@ class AlignProp(Method):
     ) -> tuple[torch.Tensor, float]:
         """Adds a micro-batch's gradient, over ``images``; its rewards ``[n]`` and loss share."""
         c, ledger = self.config, self.policy.ledger
-        with ledger.phase("rollout"):
+        with ledger.phase("sample"):
             latents = sample_with_gradient(self.policy, prompts, generators, carries)
-        with ledger.phase("reward"):
-            assert self.task.reward_gradient is not None  # checked when the method was made
-            rewards = self.task.reward_gradient(self.policy.decode(latents), prompts)
-        if c.loss == "maximise":
-            values = -rewards
-        else:
-            values = c.loss_coefficient * (rewards - c.loss_target).abs()
-        loss = values.sum() / images
-        with ledger.phase("training"):
-            if loss.requires_grad:  # not when no step of the micro-batch happened to be drawn
-                loss.backward()
+        assert self.task.reward_gradient is not None  # checked when the method was made
+        rewards = self.task.reward_gradient(self.policy.decode(latents), prompts)
+        with ledger.phase("loss"):
+            if c.loss == "maximise":
+                values = -rewards
+            else:
+                values = c.loss_coefficient * (rewards - c.loss_target).abs()
+            loss = values.sum() / images
+        if loss.requires_grad:  # not when no step of the micro-batch happened to be drawn
+            self.optimizer.backward(loss)
         return rewards.detach(), float(loss.detach())
 
     def state_dict(self) -> dict[str, Any]:

@@ -104,6 +104,7 @@ class Dag(Method):
         self.config = config
         self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.policy.parameters(),
             config.learning_rate,
             config.weight_decay,
@@ -137,7 +138,7 @@ class Dag(Method):
         trajectories, terminal = sampling.sample_round(self.task, self.round, c)
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
-        with self.policy.ledger.phase("training"):
+        with self.policy.ledger.phase("loss"):
             orders = replay.update_orders(
                 self.task.generator("replay", self.round),
                 len(trajectories),
@@ -162,7 +163,7 @@ class Dag(Method):
             t = replay.gather(self.policy, trajectories, trajectory, step, c.guidance_in_training)
             balance, regulariser = self.losses(t, rewards, beta)
             loss = (balance + c.regulariser_weight * regulariser).sum() / order.transitions
-            loss.backward()
+            self.optimizer.backward(loss)
             balance_total += float(balance.detach().sum()) / order.transitions
             regulariser_total += float(regulariser.detach().sum()) / order.transitions
         self.policy.ledger.add("optimizer_steps", 1)

@@ -172,6 +172,7 @@ class DagKl(Method):
         self.config = config
         self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.policy.parameters(),
             config.learning_rate,
             config.weight_decay,
@@ -207,7 +208,7 @@ class DagKl(Method):
         trajectories, terminal = sampling.sample_round(self.task, self.round, c)
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
-        with self.policy.ledger.phase("training"):
+        with self.policy.ledger.phase("loss"):
             if c.advantage_scale == "round":
                 self.deviation = self.round_deviation(trajectories, rewards, beta)
             orders = replay.update_orders(
@@ -245,7 +246,7 @@ class DagKl(Method):
             losses = self.losses(t, rewards, beta)
             sums = {name: losses[name].sum() for name in weights}
             weighted = torch.stack([weights[name] * part for name, part in sums.items()])
-            (weighted.sum() / order.transitions).backward()
+            self.optimizer.backward(weighted.sum() / order.transitions)
             for name, part in sums.items():
                 totals[name] += float(part.detach()) / order.transitions
             largest = max(largest, float(losses["log_ratio"].abs().max()))

@@ -132,6 +132,7 @@ class Ddpo(Method):
         self.config = config
         self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.policy.parameters(),
             config.learning_rate,
             config.weight_decay,
@@ -154,7 +155,7 @@ class Ddpo(Method):
         c = self.config
         trajectories, rewards = sampling.sample_round(self.task, self.round, c)
         advantage = self.advantages(trajectories.prompts, rewards)
-        with self.policy.ledger.phase("training"):
+        with self.policy.ledger.phase("loss"):
             orders = replay.update_orders(
                 self.task.generator("replay", self.round),
                 len(trajectories),
@@ -193,7 +194,7 @@ class Ddpo(Method):
                 c.ratio_clip,
             )
             loss = (self.step_weights[transitions.step] * losses).sum() / order.transitions
-            loss.backward()
+            self.optimizer.backward(loss)
             total += float(loss.detach())
             moved = (log_density.detach() - transitions.log_density).abs()
             largest = max(largest, float(moved.max()))

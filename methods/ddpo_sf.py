@@ -75,6 +75,7 @@ class DdpoSf(Method):
         self.config = config
         self.step_weights = replay.step_weights(self.policy, config.step_weight)
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.policy.parameters(),
             config.learning_rate,
             config.weight_decay,
@@ -96,7 +97,7 @@ class DdpoSf(Method):
         """Samples a round, scores it, and takes one step."""
         trajectories, rewards = sampling.sample_round(self.task, self.round, self.config)
         advantage = self.advantages(trajectories.prompts, rewards)
-        with self.policy.ledger.phase("training"):
+        with self.policy.ledger.phase("loss"):
             metrics = self.update(trajectories, advantage)
         self.round += 1
         return {**sampling.reward_metrics(rewards), **metrics}
@@ -121,7 +122,7 @@ class DdpoSf(Method):
             )
             losses = score_function_loss(log_density, advantage[transitions.trajectory])
             loss = (self.step_weights[transitions.step] * losses).sum() / order.transitions
-            loss.backward()
+            self.optimizer.backward(loss)
             total += float(loss.detach())
         self.policy.ledger.add("optimizer_steps", 1)
         return {"loss": processes.total(total), "gradient_norm": self.optimizer.step()}

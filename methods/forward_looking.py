@@ -45,6 +45,7 @@ class ForwardLookingFlow:
         self.task, self.config, self.policy = task, config, task.policy
         self.network = task.policy.build_flow(task.generator("flow"))
         self.optimizer = Optimizer(
+            self.policy.ledger,
             self.network.parameters(),
             config.flow_learning_rate,
             config.weight_decay,

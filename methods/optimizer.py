@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from diffusion.ledger import Ledger
 from methods import processes
 
 Decay = Annotated[
@@ -40,10 +41,14 @@ LEAST_SHARE = 0.01
 
 
 class Optimizer:
-    """AdamW (betas 0.9 and 0.999, epsilon 1e-8) over parameters whose gradients accumulate."""
+    """AdamW (betas 0.9 and 0.999, epsilon 1e-8) over parameters whose gradients accumulate.
+
+    Its two parts of an update are phases of the ledger.
+    """
 
     def __init__(
         self,
+        ledger: Ledger,
         parameters: Iterable[nn.Parameter],
         learning_rate: float,
         weight_decay: float,
@@ -51,6 +56,7 @@ class Optimizer:
         decay: str = "constant",
         average: float = 0.0,
     ) -> None:
+        self.ledger = ledger
         self.parameters = list(parameters)
         self.learning_rate, self.gradient_clip = learning_rate, gradient_clip
         self.decay, self.average = decay, average
@@ -68,6 +74,11 @@ class Optimizer:
             for group in self.adamw.param_groups:
                 group["lr"] = rate
 
+    def backward(self, loss: torch.Tensor) -> None:
+        """Adds the gradient of ``loss`` to those of all it depends on, these parameters or not."""
+        with self.ledger.backward():
+            loss.backward()
+
     def step(self) -> float:
         """Clips, steps and clears the gradients, those of all processes added up; returns their
         norm before the clip.
@@ -75,14 +86,15 @@ class Optimizer:
         Raises ``RuntimeError`` on a gradient that is not finite, leaving the parameters as they
         were.
         """
-        processes.sum_gradients(self.parameters)
-        norm = nn.utils.clip_grad_norm_(
-            self.parameters, self.gradient_clip, error_if_nonfinite=True
-        )
-        self.adamw.step()
-        self.adamw.zero_grad(set_to_none=True)
-        self._average()
-        return float(norm)
+        with self.ledger.phase("optimizer"):
+            processes.sum_gradients(self.parameters)
+            norm = nn.utils.clip_grad_norm_(
+                self.parameters, self.gradient_clip, error_if_nonfinite=True
+            )
+            self.adamw.step()
+            self.adamw.zero_grad(set_to_none=True)
+            self._average()
+            return float(norm)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -95,7 +95,7 @@ def sample_round(
     initial = (
         shared_latents(task, round_index, config) if config.initial_noise == "shared" else None
     )
-    with task.policy.ledger.phase("rollout"):
+    with task.policy.ledger.phase("sample"):
         trajectories = rollout(
             task.policy,
             prompts[own],
@@ -114,11 +114,10 @@ def sample_round(
 def score(task: Task, latents: torch.Tensor, prompts: list[str], batch_size: int) -> torch.Tensor:
     """Rewards fp32 ``[n]`` of the decoded latents ``[n, ...]``, on their device."""
     values = []
-    with task.policy.ledger.phase("reward"):
-        for start in range(0, len(latents), batch_size):
-            part = slice(start, start + batch_size)
-            images = task.policy.decode(latents[part])
-            values.append(task.reward(images, prompts[part]).to(latents.device, torch.float32))
+    for start in range(0, len(latents), batch_size):
+        part = slice(start, start + batch_size)
+        images = task.policy.decode(latents[part])
+        values.append(task.reward(images, prompts[part]).to(latents.device, torch.float32))
     return torch.cat(values)
 
 

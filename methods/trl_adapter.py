@@ -159,8 +159,7 @@ class PolicyVae(StandIn):
 
     def decode(self, latents: torch.Tensor, return_dict: bool = True) -> tuple[torch.Tensor]:
         """What the policy decodes, as it is: pictures ``[n, 3, h, w]`` are in [0, 1] already."""
-        with self.policy.ledger.phase("reward"):
-            return (self.policy.decode(latents),)
+        return (self.policy.decode(latents),)
 
 
 class ImageProcessor:
@@ -236,7 +235,7 @@ class PolicyPipeline:
 
     def _sample(self, loop: Callable[..., Any], arguments: dict[str, Any]) -> Any:
         latents = initial_latents(self.policy, self.generators)
-        with self.policy.ledger.phase("rollout"), self._noise_of_generators():
+        with self.policy.ledger.phase("sample"), self._noise_of_generators():
             output = loop(self, latents=latents, **arguments)
         self.policy.ledger.add("images", len(self.generators))
         self.generators = []

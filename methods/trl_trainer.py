@@ -110,7 +110,7 @@ class TrlTrainer:
         self.trainer.accelerator.gradient_accumulation_steps = self.accumulation
         # A recomputation is a whole forward pass, and is counted as one.
         with (
-            self.task.policy.ledger.phase("training"),
+            self.task.policy.ledger.phase("loss"),
             global_generators(seed),
             set_checkpoint_early_stop(False),
         ):
@@ -141,8 +141,7 @@ class TrlTrainer:
     def _score(
         self, images: torch.Tensor, prompts: Sequence[str], _: Any
     ) -> tuple[torch.Tensor, dict[str, Any]]:
-        with self.task.policy.ledger.phase("reward"):
-            rewards = self.reward(images, list(prompts)).float()  # TRL takes means: no integers
+        rewards = self.reward(images, list(prompts)).float()  # TRL takes means: no integers
         self.rewards.append(rewards.detach())
         return rewards, {}
 

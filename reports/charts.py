@@ -17,17 +17,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from reports.style import Style, styles
-from results import curves, scores
+from results import costs, curves, scores
 from results.analysis import TaskRow, task_table
 from results.intervals import Interval, t_interval
 from results.store import Run
-
-COSTS = {
-    "images": "Training images",
-    "reward_calls": "Reward calls",
-    "training_seconds": "Training seconds",
-}
-"""What learning curves can be drawn over, with the title of that axis."""
 
 
 def scatter(run: Run, task: str) -> go.Figure:
@@ -112,23 +105,24 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
 def learning_curve(run: Run, task: str) -> go.Figure:
     """Held-out reward over what training cost, mean and interval over seeds."""
     figure = go.Figure()
+    drawn_over = costs.measured(run)
     drawn = styles(run)
     single = curves.learning_curves(run, task)
     single = single[(single["kind"] == "reward") & (single["name"] == task)]
     means = curves.mean_curves(single)
     for method in scores.methods(run):
         for _, curve in single[single["method"] == method].groupby("seed"):
-            figure.add_trace(_seed_line(method, drawn[method], curve))
+            figure.add_trace(_seed_line(method, drawn[method], curve, drawn_over))
         mean = means[means["method"] == method]
         if len(mean):
-            figure.add_traces(_mean_line(method, drawn[method], mean))
-    ends = {cost: float(single[cost].max()) for cost in curves.COSTS} if len(single) else {}
+            figure.add_traces(_mean_line(method, drawn[method], mean, drawn_over))
+    ends = {cost: float(single[cost].max()) for cost in drawn_over} if len(single) else {}
     controls = [row for row in task_table(run, task) if row.method in scores.CONTROLS]
     for row in controls:
         if row.reward.seeds and ends:
             figure.add_trace(_level(row, drawn[row.method], ends))
     axes: dict[str, dict[str, Any]] = {
-        cost: {"title": title, "range": None} for cost, title in COSTS.items()
+        cost: {"title": title, "range": None} for cost, title in drawn_over.items()
     }
     shown = [*curve_intervals(single), *(row.reward for row in controls)]
     return laid_out(figure, axes, reward_title(run, task), axis_range(shown))
@@ -160,13 +154,15 @@ def axis_range(intervals: Iterable[Interval]) -> tuple[float, float] | None:
     return max(least, low - 0.4 * span), min(most, high + 0.4 * span)
 
 
-def _over_costs(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    return {cost: {"x": frame[cost]} for cost in curves.COSTS}
+def _over_costs(frame: pd.DataFrame, drawn_over: Iterable[str]) -> dict[str, dict[str, Any]]:
+    return {cost: {"x": frame[cost]} for cost in drawn_over}
 
 
-def _seed_line(method: str, style: Style, curve: pd.DataFrame) -> go.Scatter:
+def _seed_line(
+    method: str, style: Style, curve: pd.DataFrame, drawn_over: Iterable[str]
+) -> go.Scatter:
     return trace(
-        _over_costs(curve),
+        _over_costs(curve, drawn_over),
         y=_list(curve["value"]),
         mode="lines",
         line={"color": style.colour, "width": 1},
@@ -177,21 +173,24 @@ def _seed_line(method: str, style: Style, curve: pd.DataFrame) -> go.Scatter:
     )
 
 
-def _mean_line(method: str, style: Style, mean: pd.DataFrame) -> list[go.Scatter]:
+def _mean_line(
+    method: str, style: Style, mean: pd.DataFrame, drawn_over: Iterable[str]
+) -> list[go.Scatter]:
+    variants = _over_costs(mean, drawn_over)
     common: dict[str, Any] = {"legendgroup": method, "mode": "lines"}
     edge = common | {"showlegend": False, "hoverinfo": "skip", "line": {"width": 0}}
     red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
     return [
-        trace(_over_costs(mean), y=_list(mean["high"]), **edge),
+        trace(variants, y=_list(mean["high"]), **edge),
         trace(
-            _over_costs(mean),
+            variants,
             y=_list(mean["low"]),
             fill="tonexty",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
             **edge,
         ),
         trace(
-            _over_costs(mean),
+            variants,
             y=_list(mean["mean"]),
             name=plain_text(method),
             line={"color": style.colour, "width": 2.5, "dash": style.dash},

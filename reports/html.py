@@ -17,6 +17,7 @@ from reports import charts, densities, gallery, metric_views, statistics, style,
 from results import (
     aggregates,
     analysis,
+    costs,
     curves,
     density,
     exactness,
@@ -65,7 +66,7 @@ def _templates() -> Environment:
     templates.policies["json.dumps_kwargs"] = {"sort_keys": False, "allow_nan": False}
     for function in (
         *(numbers.number, numbers.mean, numbers.bounds, numbers.difference, numbers.duration),
-        *(numbers.data_size, numbers.count, numbers.column_decimals),
+        *(numbers.data_size, numbers.count, numbers.column_decimals, numbers.or_unmeasured),
         *(numbers.p_value, numbers.share),
         *(views.choices, views.phase_parts),
     ):
@@ -109,7 +110,7 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "environment": views.environment_rows(run),
         "commands": views.commands(run),
         "protocol": views.protocol(run),
-        "costs": charts.COSTS,
+        "costs": costs.measured(run),
         "phase_colours": style.PHASE_COLOURS,
         "confidence": round(100 * CONFIDENCE),
         "few_seeds": FEW_SEEDS,

@@ -10,7 +10,10 @@ from results.store import Run
 # Okabe and Ito's colours, which readers with any colour vision can tell apart; neighbours in the
 # list are related hues, as neighbouring methods tend to be related.
 COLOURS = ("#0072B2", "#56B4E9", "#D55E00", "#E69F00", "#009E73", "#F0E442")
-PHASE_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#F0E442")
+PHASE_COLOURS = (
+    *("#999999", "#0072B2", "#56B4E9", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#4D4D4D"),
+    *("#F0E442", "#CFCFCF"),
+)
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "hexagon")
 DASHES = ("solid", "dash", "dashdot", "longdash")
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from results import costs
 from results.comparisons import Family, families
 from results.intervals import Interval, paired_difference, t_interval
 from results.paired import Comparison
@@ -156,7 +157,7 @@ def throughput(run: Run) -> pd.DataFrame:
     One row for each method, training reward and machine: times of different machines are never
     averaged. Columns: method, task, machine, seeds, sampling_images_per_second (evaluation),
     training_images_per_second, seconds (whole cell), ``seconds: <phase>`` for every phase, the
-    fields of ``Counts``, and peak_memory_bytes (the highest of the seeds).
+    fields of ``Counts``, peak_memory_bytes (the highest of the seeds), and ``costs.columns``.
     """
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in done(run):
@@ -172,6 +173,7 @@ def throughput(run: Run) -> pd.DataFrame:
         for name in Counts.model_fields:
             row[name] = _mean([getattr(cell.status.counts, name) for cell in cells])
         row["peak_memory_bytes"] = max(cell.status.peak_memory_bytes for cell in cells)
+        row |= costs.columns(cells)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -192,9 +194,8 @@ def _speeds(cell: Cell) -> dict[str, float]:
 
 
 def phases(run: Run) -> list[str]:
-    """Phases that time was spent in, in the order in which cells name them."""
-    named = (phase for cell in done(run) for phase in cell.status.seconds_by_phase)
-    return list(dict.fromkeys(named))
+    """Phases that time was spent in, in the order in which they are shown."""
+    return costs.in_order(phase for cell in done(run) for phase in cell.status.seconds_by_phase)
 
 
 def machine(cell: Cell) -> str:

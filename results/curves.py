@@ -1,4 +1,4 @@
-"""Learning curves over training images, reward calls and training seconds."""
+"""Learning curves over whatever training cost."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from results import costs
 from results.intervals import t_interval
 from results.records import Counts, EvaluationRecord
 from results.scores import (
@@ -24,7 +25,7 @@ from results.scores import (
 )
 from results.store import Cell, Run
 
-COSTS = ("images", "reward_calls", "training_seconds")
+COSTS = tuple(costs.COSTS)
 """What a curve can be drawn over."""
 
 
@@ -42,8 +43,7 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
         for cell in done_cells(run, method, task) if method not in CONTROLS else []:
             for record in from_untrained(run, cell):
                 place = {"method": method, "seed": cell.seed, "round": record.round}
-                place |= {"images": record.images, "reward_calls": reward_calls(record.counts)}
-                place |= {"training_seconds": record.training_seconds}
+                place |= costs.of(record)
                 for kind, name in measures:
                     value = measure(record, kind, name)
                     if value is not None:
@@ -118,12 +118,12 @@ def at_equal_calls(run: Run, method: str, task: str) -> EqualCalls:
             ]
             if not curve:
                 continue
-            costs = [reward_calls(record.counts) for record in curve]
+            made = [reward_calls(record.counts) for record in curve]
             # Without a count there is nothing to cut at: the end is compared.
-            calls[cell.seed] = min(allowed[cell.seed] or costs[-1], costs[-1])
+            calls[cell.seed] = min(allowed[cell.seed] or made[-1], made[-1])
             prompts = zip(*(by_prompt(record, "reward", task) for record in curve), strict=True)
             scores[cell.seed] = [
-                float(np.interp(calls[cell.seed], costs, values)) for values in prompts
+                float(np.interp(calls[cell.seed], made, values)) for values in prompts
             ]
     return EqualCalls(
         scores=scores,

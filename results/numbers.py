@@ -90,6 +90,11 @@ def data_size(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB" if size < 2**30 else f"{size / 2**30:,.2f} GiB"
 
 
+def or_unmeasured(value: float, text: str) -> str:
+    """``text``, or that there is no such number."""
+    return "not measured" if math.isnan(value) else text
+
+
 def _places(value: float, digits: int) -> int:
     if not math.isfinite(value) or value == 0:
         return digits - 1

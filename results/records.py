@@ -146,6 +146,8 @@ class EvaluationRecord(Record):
     """Training images so far."""
     counts: Counts
     training_seconds: float
+    joules: float | None = None
+    """Energy of the GPU in training so far; None where it has no counter of it."""
     rewards: dict[str, list[list[float]]]
     """Reward name to values ``[prompts][images]``."""
     diversity: dict[str, list[float]]
@@ -203,8 +205,19 @@ class StatusRecord(Record):
     seconds: float = 0.0
     """Wall-clock seconds of the whole cell."""
     seconds_by_phase: dict[str, float] = Field(default_factory=dict)
-    """Disjoint phases, evaluation and setup included."""
+    """Disjoint phases that sum to ``seconds``, evaluation and setup included."""
+    training_seconds_by_phase: dict[str, float] = Field(default_factory=dict)
+    """Those of training alone."""
+    network_seconds: dict[str, float] | None = None
+    """Seconds inside each network in training; None where they were not measured."""
+    joules: float | None = None
+    """Energy of the GPU in training; None where it has no counter of it."""
     peak_memory_bytes: int = 0
+    """Most resident memory of the process."""
+    peak_gpu_allocated_bytes: int | None = None
+    """Most GPU memory that tensors took; None without a GPU."""
+    peak_gpu_reserved_bytes: int | None = None
+    """Most GPU memory that was reserved for them; None without a GPU."""
     counts: Counts = Counts()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffusion.ledger import PHASES
 from results import store
 from results.diversity import pairwise_cosine_distance
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
@@ -99,6 +100,28 @@ def test_training_cost_is_counted_and_evaluation_is_not(finished: store.Run) -> 
         assert "evaluation" not in cell.rounds[-1].seconds
     base = finished.cells["base--none--s0"]
     assert not any(base.status.counts.model_dump().values())
+
+
+def test_phases_are_disjoint_and_sum_to_the_wall_time(finished: store.Run) -> None:
+    for cell in finished.cells.values():
+        phases = cell.status.seconds_by_phase
+        assert list(phases) == [name for name in PHASES if name in phases]
+        assert sum(phases.values()) == pytest.approx(cell.status.seconds, rel=0.02)
+    for cell_id in (JPEG, COLOUR):
+        cell = finished.cells[cell_id]
+        training = cell.status.training_seconds_by_phase
+        assert training == pytest.approx(cell.rounds[-1].seconds)
+        assert set(training) == set(PHASES) - {"setup", "evaluation", "saving"}
+        assert sum(training.values()) == pytest.approx(cell.evaluations[-1].training_seconds)
+        named = sum(seconds for name, seconds in training.items() if name != "other")
+        assert named > 0.9 * sum(training.values())
+        for name, seconds in training.items():
+            assert seconds <= cell.status.seconds_by_phase[name] + 1e-9
+        networks = cell.status.network_seconds
+        assert networks is not None and set(networks) == {"unet", "vae", "text_encoder"}
+        assert 0.3 < sum(networks.values()) / sum(training.values()) < 1
+        assert cell.status.joules is None and cell.status.peak_gpu_reserved_bytes is None
+    assert finished.cells["base--none--s0"].status.training_seconds_by_phase == {}
 
 
 def test_best_of_n_pays_for_its_candidates_and_never_loses_to_base(finished: store.Run) -> None:

@@ -40,7 +40,7 @@ def test_a_run_of_both(tmp_path: Path, tiny_suite: Path) -> None:
     first, second = (cell.rounds[0].metrics["reward_mean"] for cell in (ours, theirs))
     assert first == pytest.approx(second, rel=1e-4)
     assert theirs.rounds[1].metrics != theirs.rounds[0].metrics
-    assert {"rollout", "reward", "training"} <= theirs.status.seconds_by_phase.keys()
+    assert {"sample", "decode", "reward", "loss"} <= theirs.status.seconds_by_phase.keys()
     assert (theirs.folder / "lora" / "pytorch_lora_weights.safetensors").is_file()
     left_behind = {path.name for path in tmp_path.iterdir()} - {"runs", tiny_suite.name}
     assert not left_behind

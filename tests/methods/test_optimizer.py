@@ -6,12 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from diffusion.ledger import Ledger
 from methods.optimizer import LEAST_SHARE, Optimizer
 
 
 def make(**options) -> tuple[nn.Parameter, Optimizer]:
     parameter = nn.Parameter(torch.ones(3))
-    return parameter, Optimizer([parameter], 0.1, 0.0, 1e9, **options)
+    return parameter, Optimizer(Ledger(), [parameter], 0.1, 0.0, 1e9, **options)
 
 
 def take_step(parameter: nn.Parameter, optimizer: Optimizer) -> None:

@@ -233,3 +233,33 @@ def test_a_run_without_cells_is_nothing_to_report(tmp_path: Path) -> None:
     store.write_json(tmp_path / "run.json", Synthetic(tmp_path).run_record([]))
     with pytest.raises(ResultsError, match="no cells"):
         write_report(tmp_path)
+
+
+def test_cost_shows_phases_networks_and_energy(tmp_path: Path) -> None:
+    folder = Synthetic(tmp_path / "run").write()
+    path = store.cell_folder(folder, "dag--style--s0") / "status.json"
+    status = store.read_json(path, records.StatusRecord)
+    phases = {"setup": 1.0, "sample": 3.0, "backward": 4.0, "other": 1.0, "evaluation": 2.0}
+    update = {
+        "seconds_by_phase": phases,
+        "training_seconds_by_phase": {"sample": 3.0, "backward": 4.0, "other": 1.0},
+        "network_seconds": {"unet": 5.0},
+        "joules": 1234.0,
+        "peak_gpu_allocated_bytes": 3 * 2**30,
+        "peak_gpu_reserved_bytes": 4 * 2**30,
+    }
+    other = store.cell_folder(folder, "dag--style--s1") / "status.json"
+    for each in (path, other):
+        store.write_json(each, status.model_copy(update=update))
+    page = Page(render(store.read_run(folder)))
+    table = next(table for table in page.find("table") if "Time and memory" in table.text)
+    rows = [row for row in page.elements if row.tag == "tr" and table in row.parents]
+    heads = [each.text for each in page.find("th") if rows[0] in each.parents]
+    for name in ("sample", "backward", "other", "rollout", "evaluation"):  # of old cells too
+        assert f"{name},s" in heads
+    (dag,) = [row for row in rows if "dag" in row.text and "style" in row.text][:1]
+    for text in ("62.5 %", "1,234 J", "3.00 GiB", "4.00 GiB"):
+        assert text in dag.text
+    assert any("not measured" in row.text for row in rows if "ddpo" in row.text)
+    chosen = [each.attributes["value"] for each in page.find("input", name="cost")]
+    assert {"images", "training_seconds", "reward_calls", "unet_forward"} <= set(chosen)

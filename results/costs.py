@@ -1,0 +1,96 @@
+"""What training cost: the quantities that curves are drawn over, phases, networks, energy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from results.records import Counts, EvaluationRecord
+from results.scores import done
+from results.store import Cell, Run
+
+COSTS = {
+    "images": "Training images",
+    "training_seconds": "Training seconds",
+    "reward_calls": "Reward calls",
+    "reward_gradient_calls": "Reward gradient calls",
+    "unet_forward": "UNet samples forward",
+    "unet_backward": "UNet samples backward",
+    "vae_encode": "VAE encodes",
+    "vae_decode": "VAE decodes",
+    "optimizer_steps": "Optimizer steps",
+    "joules": "Joules",
+}
+"""Quantities that a curve can be drawn over, with the title of that axis."""
+
+PHASES = (
+    *("setup", "sample", "decode", "reward", "loss", "backward", "optimizer", "other"),
+    *("evaluation", "saving"),
+)
+"""Phases as cells name them, in the order in which they are shown; those of older cells have
+other names, which are shown too."""
+
+
+def of(record: EvaluationRecord) -> dict[str, float]:
+    """All :data:`COSTS` of training so far; NaN for what was not measured."""
+    counted: dict[str, float] = {name: getattr(record.counts, name) for name in Counts.model_fields}
+    joules = record.joules
+    if joules is None and record.training_seconds > 0:
+        joules = math.nan
+    return counted | {
+        "images": record.images,
+        "training_seconds": record.training_seconds,
+        "joules": joules or 0.0,
+    }
+
+
+def measured(run: Run) -> dict[str, str]:
+    """Those of :data:`COSTS` that any cell of the run has; the training images always."""
+    ends = [of(cell.evaluations[-1]) for cell in done(run)]
+    return {
+        name: title
+        for name, title in COSTS.items()
+        if name == "images" or any(end[name] > 0 for end in ends)
+    }
+
+
+def in_order(phases: Iterable[str]) -> list[str]:
+    """Each phase once: the known ones in the order of :data:`PHASES`, others before the first
+    that follows training."""
+    named = list(dict.fromkeys(phases))
+    others = [name for name in named if name not in PHASES]
+    known = [name for name in PHASES if name in named]
+    first = next((i for i, name in enumerate(known) if name in ("evaluation", "saving")), None)
+    return [*known[:first], *others, *(known[first:] if first is not None else [])]
+
+
+def network_share(cells: Iterable[Cell]) -> float:
+    """Share of training time inside the networks, mean over cells; NaN where not measured."""
+    shares = [
+        share(cell.status.network_seconds, cell.status.training_seconds_by_phase) for cell in cells
+    ]
+    return _mean(shares)
+
+
+def share(networks: Mapping[str, float] | None, phases: Mapping[str, float]) -> float:
+    """Seconds inside networks over seconds of all phases; NaN where either is not measured."""
+    total = sum(phases.values())
+    return sum(networks.values()) / total if networks is not None and total > 0 else math.nan
+
+
+def columns(cells: list[Cell]) -> dict[str, object]:
+    """Columns of a cost table, of cells that belong together: network_share, joules (means; NaN
+    where not measured), and the highest peaks of GPU memory (0 without a GPU)."""
+    statuses = [cell.status for cell in cells]
+    joules = [math.nan if each.joules is None else each.joules for each in statuses]
+    return {
+        "network_share": network_share(cells),
+        "joules": _mean(joules),
+        "peak_gpu_allocated_bytes": max(each.peak_gpu_allocated_bytes or 0 for each in statuses),
+        "peak_gpu_reserved_bytes": max(each.peak_gpu_reserved_bytes or 0 for each in statuses),
+    }
+
+
+def _mean(values: list[float]) -> float:
+    """NaN if a single value is."""
+    return math.fsum(values) / len(values) if values else math.nan
