@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,7 +157,9 @@ def test_options_that_keep_state_resume(
 def test_every_method_conforms_on_stable_diffusion(
     tiny_policy: MakePolicy, name: str, check: Check[Trial], evidence: Record
 ) -> None:
-    conforms(check, Trial(available(name), tiny_policy), "a small Stable Diffusion", evidence)
+    # Guidance multiplies the rounding of both branches, and 256 dimensions average little away.
+    policy = functools.partial(tiny_policy, guidance_scale=1.5)
+    conforms(check, Trial(available(name), policy), "a small Stable Diffusion", evidence)
 
 
 def test_a_first_update_revisits_every_step() -> None:
