@@ -77,6 +77,7 @@ class DagConfig(MethodConfig):
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
     centre_states: flow_options.CentreStates = True
+    flow_levels: flow_options.FlowLevels = "learned"
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
@@ -138,6 +139,8 @@ class Dag(Method):
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
         with self.policy.ledger.phase("training"):
+            if c.flow_levels == "round":
+                self.flow.fit_levels(trajectories, rewards, beta, self.log_reference)
             orders = replay.update_orders(
                 self.task.generator("replay", self.round),
                 len(trajectories),

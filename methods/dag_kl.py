@@ -129,6 +129,7 @@ class DagKlConfig(MethodConfig):
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
     centre_states: flow_options.CentreStates = False
+    flow_levels: flow_options.FlowLevels = "learned"
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
@@ -208,6 +209,8 @@ class DagKl(Method):
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
         with self.policy.ledger.phase("training"):
+            if c.flow_levels == "round":
+                self.flow.fit_levels(trajectories, rewards, beta, self.log_reference)
             if c.advantage_scale == "round":
                 self.deviation = self.round_deviation(trajectories, rewards, beta)
             orders = replay.update_orders(
@@ -283,11 +286,15 @@ class DagKl(Method):
         beta: float,
     ) -> torch.Tensor:
         """``delta`` of each transition, ``[n]``, with gradient to the flow network."""
+        log_flow, next_log_flow = self.flow.log_flows(transitions, rewards, beta)
+        log_noising = self.log_reference(transitions)
+        return detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+
+    def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
+        """Log density ``[n]`` of the noising kernel: log q(x_t | x_s)."""
         t = transitions
         backward = noising(self.policy.schedule, t.step, t.next_latents)
-        log_noising = log_density(t.latents, backward, self.config.reduction)
-        log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
-        return detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+        return log_density(t.latents, backward, self.config.reduction)
 
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float

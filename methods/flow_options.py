@@ -78,6 +78,16 @@ CentreStates = Annotated[
         "before it trains.",
     ),
 ]
+FlowLevels = Annotated[
+    Literal["learned", "round"],
+    Field(
+        description="Whether the level of log F at each timestep of a prompt is left to the flow "
+        "network, as released, or fitted to each round in closed form: the constants that make the "
+        "residuals of every (prompt, timestep) zero on average, as the rollout left them. 'round': "
+        "a short run's network swings about those levels by as much as the residuals spread, and "
+        "the policy's gradient carries that as noise. Not with 'fresh_rewards'.",
+    ),
+]
 DetachNextFlow = Annotated[
     bool,
     Field(
@@ -135,6 +145,8 @@ class FlowConfig(Protocol):
     @property
     def centre_states(self) -> bool: ...
     @property
+    def flow_levels(self) -> Literal["learned", "round"]: ...
+    @property
     def detach_next_flow(self) -> bool: ...
     @property
     def flow_learning_rate(self) -> float: ...
@@ -148,6 +160,8 @@ def check_centre(config: FlowConfig) -> None:
     """Raises ``ValueError`` where ``centre_states`` has nothing to be taken from."""
     if config.centre_states and config.fresh_rewards:
         raise ValueError("centre_states needs the rollout's rewards: set it to false")
+    if config.flow_levels == "round" and config.fresh_rewards:
+        raise ValueError("flow_levels 'round' needs the rollout's rewards: set it to learned")
 
 
 RELEASED: dict[str, dict[str, Any]] = {
@@ -166,6 +180,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "reward_unit": "raw",
         "fresh_rewards": True,
         "centre_states": False,
+        "flow_levels": "learned",
         "regulariser_weight": 1.0,
     },
 }
