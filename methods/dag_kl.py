@@ -107,7 +107,7 @@ class DagKlConfig(MethodConfig):
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
-    initial_noise: interface.InitialNoise = "independent"
+    initial_noise: interface.InitialNoise = "shared"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 1.0
@@ -129,7 +129,7 @@ class DagKlConfig(MethodConfig):
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
     centre_states: flow_options.CentreStates = False
-    flow_levels: flow_options.FlowLevels = "learned"
+    flow_levels: flow_options.FlowLevels = "round"
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"

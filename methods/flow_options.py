@@ -72,9 +72,8 @@ CentreStates = Annotated[
     bool,
     Field(
         description="Begin the log flow of each timestep at the level that balances its mean "
-        "reward in the first round, instead of at zero as released; see forward_looking. True in "
-        "DAG-DB: without it a short run spends itself on that level. False in DAG-KL, whose "
-        "baseline takes it out. Not with 'fresh_rewards', which knows no rewards of states "
+        "reward in the first round, instead of at zero as released; see forward_looking. False: "
+        "'flow_levels' does more. Not with 'fresh_rewards', which knows no rewards of states "
         "before it trains.",
     ),
 ]
@@ -169,6 +168,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "prompts_per_round": 512,
         "images_per_prompt": 1,
         "prompt_draw": "independent",
+        "initial_noise": "independent",
         "updates_per_round": 2,
         "micro_batch_size": 8,
         "timestep_fraction": 1.0,

@@ -6,6 +6,9 @@
 The reward of a noisy state is that of the clean picture the model predicts from it; the network
 f_phi learns what is left. Terminal flow is the reward alone. Nothing flows from r into the policy.
 
+With ``flow_levels: round`` f_phi has a constant for each prompt and timestep beside the network,
+fitted to every round in closed form; see ``fit_levels``.
+
 With ``centre_states`` a constant m_t of each timestep is taken out of r: the mean reward of its
 states less that of the images, in the first round. It belongs to f_phi, of which it is only where
 learning begins. Predictions from noise are blurred, which a reward such as file size likes: on the
