@@ -81,26 +81,6 @@ Kappa = Annotated[
 ]
 
 
-def leave_one_out_advantages(
-    values: torch.Tensor, clip: float, deviation: float | None = None
-) -> torch.Tensor:
-    """``values`` ``[n]`` less the mean of the others and over their deviation.
-
-    With b_i the mean of the others, the deviation is the root of the mean of (g_j - b_j)^2 over
-    the others j, unless one is given; the result is clipped to ``clip``. A single value has no
-    others: it gets 0.
-    """
-    others = len(values) - 1
-    if others == 0:
-        return torch.zeros_like(values)
-    centred = values - (values.sum() - values) / others
-    if deviation is not None:
-        return (centred / (deviation + 1e-8)).clamp(-clip, clip)
-    squares = centred.square()
-    theirs = ((squares.sum() - squares) / others).clamp(min=0).sqrt()
-    return (centred / (theirs + 1e-8)).clamp(-clip, clip)
-
-
 class DagKlConfig(MethodConfig):
     """Options of DAG-KL."""
 
@@ -323,7 +303,7 @@ class DagKl(Method):
         if self.config.baseline_group == "timestep":
             _, counts = step.unique_consecutive(return_counts=True)
             groups = list(values.split(counts.tolist()))
-        return torch.cat([leave_one_out_advantages(g, clip, self.deviation) for g in groups])
+        return torch.cat([advantages.leave_one_out(g, clip, self.deviation) for g in groups])
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""
