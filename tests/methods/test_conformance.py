@@ -67,7 +67,7 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ),
     (
         "dag",
-        {"fresh_rewards": True, "centre_states": False},
+        {"fresh_rewards": True},
         {
             "unet_forward": 2 * PASS + IMAGES * (2 * STEPS - 1),
             "vae_decode": IMAGES * 2 * STEPS,
@@ -104,7 +104,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("alignprop", {"truncation": "random-per-step"}),
     ("alignprop", {"truncation": "random-per-trajectory"}),
     ("dag", {"reward_unit": "initial_std"}),
-    ("dag", {"fresh_rewards": True, "centre_states": False}),
+    ("dag", {"fresh_rewards": True, "flow_levels": "learned"}),
     ("dag-kl", {"reward_unit": "initial_std"}),
     ("trl-ddpo", {"advantage": "per_prompt_tracker", "tracker_min_count": 5}),
     ("trl-alignprop", {"truncation": "random-per-step"}),
