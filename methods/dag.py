@@ -34,7 +34,6 @@ from typing import Any, Self
 import torch
 from pydantic import model_validator
 
-from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import flow_options, forward_looking, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Target, Task, register
@@ -198,9 +197,7 @@ class Dag(Method):
 
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
         """Log density ``[n]`` that the policy's is balanced against: log q(x_t | x_s)."""
-        t = transitions
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        return log_density(t.latents, backward, self.config.reduction)
+        return replay.noising_density(self.policy, transitions, self.config.reduction)
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

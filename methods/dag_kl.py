@@ -34,7 +34,6 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import (
     advantages,
@@ -272,9 +271,7 @@ class DagKl(Method):
 
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
         """Log density ``[n]`` of the noising kernel: log q(x_t | x_s)."""
-        t = transitions
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        return log_density(t.latents, backward, self.config.reduction)
+        return replay.noising_density(self.policy, transitions, self.config.reduction)
 
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
