@@ -156,11 +156,11 @@ def two_processes(trial: Trial) -> Finding:
     if apart := differing(together[0][0], together[1][0]):
         return Finding(len(apart), 0, f"two processes end with different weights {apart[0]}")
     if not alone[1] or not trial.kind.micro_batch_invariant:
-        return Finding(0, 1e-4)
+        return Finding(0, trial.gradient_rounding)
     one, two = (torch.cat([g.flatten() for g in side[1]]) for side in (alone, together[0]))
     return Finding(
         float((two - one).abs().max() / one.abs().max()),
-        1e-4,
+        trial.gradient_rounding,
         "two processes together have another gradient than one",
     )
 
