@@ -127,3 +127,23 @@ class Advantages:
     def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
         """Restores what ``state_dict`` gave."""
         self.tracker.load_state_dict(state)
+
+
+def leave_one_out(
+    values: torch.Tensor, clip: float, deviation: float | None = None
+) -> torch.Tensor:
+    """``values`` ``[n]`` less the mean of the others and over their deviation.
+
+    With b_i the mean of the others, the deviation is the root of the mean of (g_j - b_j)^2 over
+    the others j, unless one is given; the result is clipped to ``clip``. A single value has no
+    others: it gets 0.
+    """
+    others = len(values) - 1
+    if others == 0:
+        return torch.zeros_like(values)
+    centred = values - (values.sum() - values) / others
+    if deviation is not None:
+        return (centred / (deviation + 1e-8)).clamp(-clip, clip)
+    squares = centred.square()
+    theirs = ((squares.sum() - squares) / others).clamp(min=0).sqrt()
+    return (centred / (theirs + 1e-8)).clamp(-clip, clip)

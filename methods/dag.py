@@ -12,7 +12,7 @@ q being the noising kernel. The loss is the squared logarithm of the ratio of th
 
 with l the log densities per latent dimension and the forward-looking flow of
 ``methods/forward_looking.py``. Gradients reach theta through l_p and L_reg alone, and phi through
-both flows; l_q, the rewards and the states are constants. No baseline, ratio, clip or target net.
+both flows; l_q, the rewards and the states are constants. No ratio, clip or target net.
 
 Follows apple/ml-diffusion-alignment-gflownet: densities averaged over dimensions, beta annealed
 linearly over the first half, x0_hat from the conditional branch, lambda = 1, separate gradient
@@ -20,7 +20,9 @@ clips, two updates a round. Differs: the clean predictions of the rollout are sc
 reward calls a trajectory (``fresh_rewards`` brings back the released recomputation, of which it
 leaves out the one call a trajectory whose value is overwritten); the flow network runs in fp32
 and has its own learning rate, which the release declares and never reads; the anneal's first
-round is 1, not 0; prompts of a round are distinct and each has several images.
+round is 1, not 0; prompts of a round are distinct and each has several images, which start from
+the same x_T; and the flow's level at each timestep of a prompt, which those images share, is fitted
+to the round in closed form (``flow_levels``; released: left to the network).
 """
 
 from __future__ import annotations
@@ -32,7 +34,6 @@ from typing import Any, Self
 import torch
 from pydantic import model_validator
 
-from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import flow_options, forward_looking, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Target, Task, register
@@ -55,7 +56,7 @@ class DagConfig(MethodConfig):
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
-    initial_noise: interface.InitialNoise = "independent"
+    initial_noise: interface.InitialNoise = "shared"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.67
@@ -76,7 +77,8 @@ class DagConfig(MethodConfig):
     reward_unit: flow_options.RewardUnit = "raw"
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
-    centre_states: flow_options.CentreStates = True
+    centre_states: flow_options.CentreStates = False
+    flow_levels: flow_options.FlowLevels = "round"
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
@@ -139,6 +141,8 @@ class Dag(Method):
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
         with self.policy.ledger.phase("loss"):
+            if c.flow_levels == "round":
+                self.flow.fit_levels(trajectories, rewards, beta, self.log_reference)
             orders = replay.update_orders(
                 self.task.generator("replay", self.round),
                 len(trajectories),
@@ -194,9 +198,7 @@ class Dag(Method):
 
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
         """Log density ``[n]`` that the policy's is balanced against: log q(x_t | x_s)."""
-        t = transitions
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        return log_density(t.latents, backward, self.config.reduction)
+        return replay.noising_density(self.policy, transitions, self.config.reduction)
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

@@ -34,7 +34,6 @@ from typing import Annotated, Any, Literal, Self
 import torch
 from pydantic import Field, model_validator
 
-from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import (
     advantages,
@@ -81,33 +80,13 @@ Kappa = Annotated[
 ]
 
 
-def leave_one_out_advantages(
-    values: torch.Tensor, clip: float, deviation: float | None = None
-) -> torch.Tensor:
-    """``values`` ``[n]`` less the mean of the others and over their deviation.
-
-    With b_i the mean of the others, the deviation is the root of the mean of (g_j - b_j)^2 over
-    the others j, unless one is given; the result is clipped to ``clip``. A single value has no
-    others: it gets 0.
-    """
-    others = len(values) - 1
-    if others == 0:
-        return torch.zeros_like(values)
-    centred = values - (values.sum() - values) / others
-    if deviation is not None:
-        return (centred / (deviation + 1e-8)).clamp(-clip, clip)
-    squares = centred.square()
-    theirs = ((squares.sum() - squares) / others).clamp(min=0).sqrt()
-    return (centred / (theirs + 1e-8)).clamp(-clip, clip)
-
-
 class DagKlConfig(MethodConfig):
     """Options of DAG-KL."""
 
     prompts_per_round: interface.PromptsPerRound = 4
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
-    initial_noise: interface.InitialNoise = "independent"
+    initial_noise: interface.InitialNoise = "shared"
     updates_per_round: interface.UpdatesPerRound = 2
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 1.0
@@ -129,6 +108,7 @@ class DagKlConfig(MethodConfig):
     clean_prediction: flow_options.CleanPrediction = "conditional"
     fresh_rewards: flow_options.FreshRewards = False
     centre_states: flow_options.CentreStates = False
+    flow_levels: flow_options.FlowLevels = "round"
     detach_next_flow: flow_options.DetachNextFlow = False
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
@@ -209,6 +189,8 @@ class DagKl(Method):
         rewards = self.flow.state_rewards(trajectories, terminal)
         beta = self.flow.beta(self.round, self.rounds)
         with self.policy.ledger.phase("loss"):
+            if c.flow_levels == "round":
+                self.flow.fit_levels(trajectories, rewards, beta, self.log_reference)
             if c.advantage_scale == "round":
                 self.deviation = self.round_deviation(trajectories, rewards, beta)
             orders = replay.update_orders(
@@ -284,11 +266,13 @@ class DagKl(Method):
         beta: float,
     ) -> torch.Tensor:
         """``delta`` of each transition, ``[n]``, with gradient to the flow network."""
-        t = transitions
-        backward = noising(self.policy.schedule, t.step, t.next_latents)
-        log_noising = log_density(t.latents, backward, self.config.reduction)
-        log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
+        log_flow, next_log_flow = self.flow.log_flows(transitions, rewards, beta)
+        log_noising = self.log_reference(transitions)
         return detailed_balance_residual(log_flow, next_log_flow, log_policy, log_noising)
+
+    def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
+        """Log density ``[n]`` of the noising kernel: log q(x_t | x_s)."""
+        return replay.noising_density(self.policy, transitions, self.config.reduction)
 
     def losses(
         self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
@@ -317,7 +301,7 @@ class DagKl(Method):
         if self.config.baseline_group == "timestep":
             _, counts = step.unique_consecutive(return_counts=True)
             groups = list(values.split(counts.tolist()))
-        return torch.cat([leave_one_out_advantages(g, clip, self.deviation) for g in groups])
+        return torch.cat([advantages.leave_one_out(g, clip, self.deviation) for g in groups])
 
     def state_dict(self) -> dict[str, Any]:
         """Round, optimizer and flow."""

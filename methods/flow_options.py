@@ -72,10 +72,19 @@ CentreStates = Annotated[
     bool,
     Field(
         description="Begin the log flow of each timestep at the level that balances its mean "
-        "reward in the first round, instead of at zero as released; see forward_looking. True in "
-        "DAG-DB: without it a short run spends itself on that level. False in DAG-KL, whose "
-        "baseline takes it out. Not with 'fresh_rewards', which knows no rewards of states "
+        "reward in the first round, instead of at zero as released; see forward_looking. False: "
+        "'flow_levels' does more. Not with 'fresh_rewards', which knows no rewards of states "
         "before it trains.",
+    ),
+]
+FlowLevels = Annotated[
+    Literal["learned", "round"],
+    Field(
+        description="Whether the level of log F at each timestep of a prompt is left to the flow "
+        "network, as released, or fitted to each round in closed form: the constants that make the "
+        "residuals of every (prompt, timestep) zero on average, as the rollout left them. 'round': "
+        "a short run's network swings about those levels by as much as the residuals spread, and "
+        "the policy's gradient carries that as noise. Not with 'fresh_rewards'.",
     ),
 ]
 DetachNextFlow = Annotated[
@@ -135,6 +144,8 @@ class FlowConfig(Protocol):
     @property
     def centre_states(self) -> bool: ...
     @property
+    def flow_levels(self) -> Literal["learned", "round"]: ...
+    @property
     def detach_next_flow(self) -> bool: ...
     @property
     def flow_learning_rate(self) -> float: ...
@@ -148,6 +159,8 @@ def check_centre(config: FlowConfig) -> None:
     """Raises ``ValueError`` where ``centre_states`` has nothing to be taken from."""
     if config.centre_states and config.fresh_rewards:
         raise ValueError("centre_states needs the rollout's rewards: set it to false")
+    if config.flow_levels == "round" and config.fresh_rewards:
+        raise ValueError("flow_levels 'round' needs the rollout's rewards: set it to learned")
 
 
 RELEASED: dict[str, dict[str, Any]] = {
@@ -155,6 +168,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "prompts_per_round": 512,
         "images_per_prompt": 1,
         "prompt_draw": "independent",
+        "initial_noise": "independent",
         "updates_per_round": 2,
         "micro_batch_size": 8,
         "timestep_fraction": 1.0,
@@ -166,6 +180,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "reward_unit": "raw",
         "fresh_rewards": True,
         "centre_states": False,
+        "flow_levels": "learned",
         "regulariser_weight": 1.0,
     },
 }

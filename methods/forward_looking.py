@@ -6,6 +6,9 @@
 The reward of a noisy state is that of the clean picture the model predicts from it; the network
 f_phi learns what is left. Terminal flow is the reward alone. Nothing flows from r into the policy.
 
+With ``flow_levels: round`` f_phi has a constant for each prompt and timestep beside the network,
+fitted to every round in closed form; see ``fit_levels``.
+
 With ``centre_states`` a constant m_t of each timestep is taken out of r: the mean reward of its
 states less that of the images, in the first round. It belongs to f_phi, of which it is only where
 learning begins. Predictions from noise are blurred, which a reward such as file size likes: on the
@@ -16,9 +19,11 @@ network that begins at zero has that to learn first.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 
 from diffusion.kernel import clean_prediction
@@ -28,7 +33,7 @@ from methods import processes
 from methods.flow_options import FlowConfig
 from methods.interface import Task
 from methods.optimizer import Optimizer
-from methods.replay import Transitions
+from methods.replay import Transitions, gather
 from methods.sampling import score
 
 
@@ -55,6 +60,8 @@ class ForwardLookingFlow:
         self.centre, self.scale = 0.0, 0.0
         self.step_means = torch.zeros(self.policy.schedule.steps + 1, device=self.policy.device)
         """m_t of each step, 0 for the images at the end."""
+        self.levels: torch.Tensor | None = None
+        """Of log F on the round's trajectories, ``[T + 1, n]``; see ``fit_levels``."""
 
     def beta(self, round_index: int, rounds: int) -> float:
         """``beta_k`` of a round, in the unit of ``reduction``."""
@@ -127,6 +134,31 @@ class ForwardLookingFlow:
         """Raw rewards in ``reward_unit``."""
         return (rewards - self.centre) / self.scale
 
+    @torch.no_grad()
+    def fit_levels(
+        self,
+        trajectories: Trajectories,
+        rewards: torch.Tensor,
+        beta: float,
+        log_reference: Callable[[Transitions], torch.Tensor],
+    ) -> None:
+        """Sets ``levels``, one number for each prompt and timestep, 0 at the images.
+
+        They are the least-squares fit of such numbers to the residuals that the rollout left: with
+        it the residuals of every (prompt, timestep) are zero on average. Densities are the
+        rollout's, so no network is called but the flow's and what ``log_reference`` calls.
+        """
+        n, steps = len(trajectories), len(trajectories.timesteps)
+        self.levels = torch.zeros(steps + 1, n, device=rewards.device)
+        _, prompt = np.unique(trajectories.prompts, return_inverse=True)
+        same = torch.from_numpy(prompt[:, None] == prompt[None, :]).to(rewards)
+        averaging = same / same.sum(1, keepdim=True)
+        for step in reversed(range(steps)):
+            t = gather(self.policy, trajectories, torch.arange(n), torch.full((n,), step))
+            log_flow, next_log_flow = self.log_flows(t, rewards, beta)
+            residual = log_flow + t.log_density - log_reference(t) - next_log_flow
+            self.levels[step] = -(averaging @ residual)
+
     def log_flows(
         self, transitions: Transitions, rewards: torch.Tensor, beta: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -141,7 +173,11 @@ class ForwardLookingFlow:
         if self.config.detach_next_flow:
             next_residual = next_residual.detach()
         next_residual = torch.where(t.step + 1 == steps, 0.0, next_residual)
-        return residual + beta * reward, next_residual + beta * next_reward
+        log_flow, next_log_flow = residual + beta * reward, next_residual + beta * next_reward
+        if self.levels is not None:
+            log_flow = log_flow + self.levels[t.step, t.trajectory]
+            next_log_flow = next_log_flow + self.levels[t.step + 1, t.trajectory]
+        return log_flow, next_log_flow
 
     def transition_rewards(
         self, transitions: Transitions, rewards: torch.Tensor

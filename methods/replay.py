@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from diffusion.kernel import Reduction, Schedule, log_density, score_scale
+from diffusion.kernel import Reduction, Schedule, log_density, noising, score_scale
 from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import Trajectories
 from methods import processes
@@ -154,3 +154,9 @@ def current_density(
         noise = policy.predict_conditional_noise(t.latents, t.step, t.conditioning)
     gaussian = policy.transition(t.step, t.latents, noise)
     return log_density(t.next_latents, gaussian, reduction), noise
+
+
+def noising_density(policy: Policy, transitions: Transitions, reduction: Reduction) -> torch.Tensor:
+    """Log density fp32 ``[n]`` of x_t under the noising kernel, log q(x_t | x_s)."""
+    t = transitions
+    return log_density(t.latents, noising(policy.schedule, t.step, t.next_latents), reduction)

@@ -229,7 +229,7 @@ def accumulation(trial: Trial) -> Finding:
     if largest == 0:
         return Finding(1.0, 0, "the gradient is zero")
     worst = max(float((g - gradients[-1]).abs().max()) / largest for g in gradients[:-1])
-    return Finding(worst, 1e-4, "the gradient depends on micro_batch_size")
+    return Finding(worst, trial.gradient_rounding, "the gradient depends on micro_batch_size")
 
 
 METHOD_CHECKS: list[Check[Trial]] = [

@@ -66,6 +66,10 @@ class Threads:
         values = torch.stack(self._exchanged(own))
         own.copy_(values.amax(0) if operation == dist.ReduceOp.MAX else values.sum(0))
 
+    def meet(self) -> None:
+        """Wait until every member is here."""
+        self._barrier.wait()
+
     def _exchanged(self, own: Tensor) -> list[Tensor]:
         self._slots[self.get_rank()] = own.detach().clone()
         self._barrier.wait()
@@ -119,11 +123,20 @@ def in_each(group: Threads, work: Callable[[], Result]) -> list[Result]:
     return [results[rank] for rank in range(SIZE)]
 
 
-def trained(trial: Trial) -> tuple[dict[str, Tensor], list[Tensor]]:
-    """Weights after two rounds, and the gradients at the first optimizer step, none without."""
+def trained(
+    trial: Trial, meet: Callable[[], None] = lambda: None
+) -> tuple[dict[str, Tensor], list[Tensor]]:
+    """Weights after two rounds, and the gradients at the first optimizer step, none without.
+
+    ``meet`` waits for the other members: a watch registers with all optimizers of the program, of
+    which none may be stepping meanwhile.
+    """
     method = trial.start(gradient_clip=1e9)  # without the clip, which would hide a wrong length
     with Watch(method.policy) as watch:
+        meet()
         method.step()
+        meet()
+    meet()
     method.step()
     return method.policy.state_dict(), watch.gradients[0] if watch.gradients else []
 
@@ -139,15 +152,15 @@ def two_processes(trial: Trial) -> Finding:
     with group_of_threads() as group:
         if not trial.kind.several_processes:
             return _refusal(trial, group)
-        together = in_each(group, lambda: trained(trial))
+        together = in_each(group, lambda: trained(trial, group.meet))
     if apart := differing(together[0][0], together[1][0]):
         return Finding(len(apart), 0, f"two processes end with different weights {apart[0]}")
     if not alone[1] or not trial.kind.micro_batch_invariant:
-        return Finding(0, 1e-4)
+        return Finding(0, trial.gradient_rounding)
     one, two = (torch.cat([g.flatten() for g in side[1]]) for side in (alone, together[0]))
     return Finding(
         float((two - one).abs().max() / one.abs().max()),
-        1e-4,
+        trial.gradient_rounding,
         "two processes together have another gradient than one",
     )
 

@@ -45,10 +45,14 @@ class Trial:
         kind: type[Method],
         build_policy: Callable[..., Policy] = TinyPolicy,
         options: Mapping[str, Any] | None = None,
+        gradient_rounding: float = 1e-4,
     ) -> None:
         """``build_policy(**settings)`` makes the same policy each time; settings are ``dtype`` and
-        ``eta``. ``options`` are changed from the method's defaults in every check."""
+        ``eta``. ``options`` are changed from the method's defaults in every check.
+        ``gradient_rounding`` is what rounding alone may change in a gradient of this policy,
+        relative to its largest component."""
         self.kind, self.build_policy = kind, build_policy
+        self.gradient_rounding = gradient_rounding
         self.options = {**SMALL, **(options or {})}
 
     def has_option(self, name: str) -> bool:

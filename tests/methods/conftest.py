@@ -55,6 +55,7 @@ def make_method(name: str, task: Task, **options: Any) -> Method:
         "step_weight": "uniform",
         "centre_states": False,
         "advantage_scale": "group",
+        "flow_levels": "learned",
         "initial_noise": "independent",
     }
     options = {k: v for k, v in plain.items() if k in kind.Config.model_fields} | options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ),
     (
         "dag",
-        {"fresh_rewards": True, "centre_states": False},
+        {"fresh_rewards": True},
         {
             "unet_forward": 2 * PASS + IMAGES * (2 * STEPS - 1),
             "vae_decode": IMAGES * 2 * STEPS,
@@ -103,7 +104,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("alignprop", {"truncation": "random-per-step"}),
     ("alignprop", {"truncation": "random-per-trajectory"}),
     ("dag", {"reward_unit": "initial_std"}),
-    ("dag", {"fresh_rewards": True, "centre_states": False}),
+    ("dag", {"fresh_rewards": True, "flow_levels": "learned"}),
     ("dag-kl", {"reward_unit": "initial_std"}),
     ("trl-ddpo", {"advantage": "per_prompt_tracker", "tracker_min_count": 5}),
     ("trl-alignprop", {"truncation": "random-per-step"}),
@@ -156,7 +157,13 @@ def test_options_that_keep_state_resume(
 def test_every_method_conforms_on_stable_diffusion(
     tiny_policy: MakePolicy, name: str, check: Check[Trial], evidence: Record
 ) -> None:
-    conforms(check, Trial(available(name), tiny_policy), "a small Stable Diffusion", evidence)
+    # Guidance multiplies the rounding of both branches, and 256 dimensions average little away.
+    policy = functools.partial(tiny_policy, guidance_scale=1.5)
+    # A processor's float32 kernels for one image and for eight give DAG's residual, a difference of
+    # sums over hundreds of dimensions, another gradient by 0.7e-4 on one machine and 1.3e-4 on
+    # another. A method that takes the mean of each micro-batch is wrong by 7.
+    trial = Trial(available(name), policy, gradient_rounding=1e-3)
+    conforms(check, trial, "a small Stable Diffusion", evidence)
 
 
 def test_a_first_update_revisits_every_step() -> None:

@@ -13,8 +13,8 @@ import torch
 from diffusion.kernel import log_density, noising
 from diffusion.rollout import Trajectories
 from methods import replay, sampling
+from methods.advantages import leave_one_out
 from methods.dag import detailed_balance_residual
-from methods.dag_kl import leave_one_out_advantages
 from tests.how_we_know import Record, distance, relative_distance
 from tests.methods.conftest import ROUND, make_method, make_task
 from tests.methods.point import PointPolicy, ddim_log_density
@@ -300,7 +300,7 @@ def test_leave_one_out_by_hand(evidence: Record) -> None:
         (value - b) / math.sqrt((sum(squares) - square) / 3)
         for value, b, square in zip(g, baselines, squares, strict=True)
     ]
-    actual = leave_one_out_advantages(torch.tensor(g), clip=5.0)
+    actual = leave_one_out(torch.tensor(g), clip=5.0)
     evidence(
         "DAG-KL's advantages are those worked out by hand",
         distance(actual, torch.tensor(expected)),
@@ -309,9 +309,9 @@ def test_leave_one_out_by_hand(evidence: Record) -> None:
     )
     outlier = torch.linspace(-1, 1, 41)
     outlier[40] = 50.0
-    assert leave_one_out_advantages(outlier, clip=5.0)[40] == 5.0
-    assert leave_one_out_advantages(torch.tensor([3.0]), clip=5.0).tolist() == [0.0]
-    assert leave_one_out_advantages(torch.full((4,), 2.0), clip=5.0).abs().max() == 0.0
+    assert leave_one_out(outlier, clip=5.0)[40] == 5.0
+    assert leave_one_out(torch.tensor([3.0]), clip=5.0).tolist() == [0.0]
+    assert leave_one_out(torch.full((4,), 2.0), clip=5.0).abs().max() == 0.0
 
 
 def test_the_deviation_of_a_round_keeps_the_proportion_of_its_timesteps() -> None:
@@ -329,9 +329,7 @@ def test_the_deviation_of_a_round_keeps_the_proportion_of_its_timesteps() -> Non
     method.deviation = method.round_deviation(trajectories, rewards, beta)
     assert method.deviation == pytest.approx(expected, rel=1e-4)
 
-    by_round = torch.stack(
-        [leave_one_out_advantages(row, 1e9, method.deviation) for row in residuals]
-    )
+    by_round = torch.stack([leave_one_out(row, 1e9, method.deviation) for row in residuals])
     torch.testing.assert_close(by_round, centred * n / (n - 1) / expected, rtol=1e-3, atol=1e-4)
     spreads = centred.std(1)
     assert spreads.max() > 1.5 * spreads.min()

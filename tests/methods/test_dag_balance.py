@@ -172,7 +172,12 @@ def test_a_reward_linear_in_the_latent_moves_the_mean_its_way(direction: float) 
         return direction * clean_latents(images)[:, 0].mean(dim=(1, 2))
 
     policy = QuadraticPolicy(steps=10, spread=0.5)
-    options = {"prompts_per_round": 2, "images_per_prompt": 32, "reward_unit": "initial_std"}
+    options = {
+        "prompts_per_round": 2,
+        "images_per_prompt": 32,
+        "reward_unit": "initial_std",
+        "flow_levels": "round",
+    }
     task = make_task(policy, images=640, reward=reward)
     method = make_method("dag", task, learning_rate=0.03, **options)
     for _ in range(method.rounds):
