@@ -149,11 +149,21 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; by default report.html in the run.")
     ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Folder for the figures as PDF and SVG, for print.")
+    ] = None,
+    tables: Annotated[
+        Path | None, typer.Option(help="Folder for the tables as CSV, Markdown and LaTeX.")
+    ] = None,
 ) -> None:
     """Write the HTML report of a run, finished or not."""
-    from benchmark.report import write_report
+    from benchmark.report import write_figures, write_report, write_tables
 
     print(write_report(run, out))
+    for path in write_figures(run, figures) if figures else []:
+        print(path)
+    for path in write_tables(run, tables) if tables else []:
+        print(path)
 
 
 @app.command(epilog=_EXIT_CODES + ".")

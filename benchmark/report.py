@@ -1,11 +1,16 @@
-"""``benchmark report``: the page of a run."""
+"""``benchmark report``: the page of a run, its figures for print and its tables."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from benchmark.errors import NothingToReport, UsageError
-from results.store import ResultsError
+from results import store
+from results.store import ResultsError, Run
+
+Written = TypeVar("Written")
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
@@ -17,8 +22,49 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     from reports.html import write_report as write_page
 
     target = out or run_folder / "report.html"
+    return _written(target, lambda: write_page(run_folder, target))
+
+
+def write_figures(run_folder: Path, folder: Path) -> list[Path]:
+    """Write the figures for print of a run into ``folder``; their paths.
+
+    Raises ``UsageError`` too where the packages that draw them are missing, and
+    ``NothingToReport`` for a run of which no cell is done.
+    """
     try:
-        return write_page(run_folder, target)
+        from reports.figures import write_paper_figures
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"--figures needs the package {error.name}: pip install -e '.[figures]'"
+        ) from error
+    run = _read(run_folder)
+    try:
+        return _written(folder, lambda: write_paper_figures(run, folder))
+    except ValueError as error:
+        raise NothingToReport(str(error)) from error
+
+
+def write_tables(run_folder: Path, folder: Path) -> list[Path]:
+    """Write the tables of a run into ``folder`` as CSV, Markdown and LaTeX; their paths."""
+    from reports.tables import write_tables as write_all
+
+    run = _read(run_folder)
+    return _written(folder, lambda: write_all(run, folder))
+
+
+def _read(run_folder: Path) -> Run:
+    try:
+        run = store.read_run(run_folder)
+    except ResultsError as error:
+        raise NothingToReport(str(error)) from error
+    if not run.cells:
+        raise NothingToReport(f"{run_folder}: the run has no cells, so there is nothing to report")
+    return run
+
+
+def _written(target: Path, write: Callable[[], Written]) -> Written:
+    try:
+        return write()
     except ResultsError as error:
         raise NothingToReport(str(error)) from error
     except OSError as error:

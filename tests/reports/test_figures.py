@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
-from PIL import Image
 
 from reports import charts
 from reports.figures import write_paper_figures
 from reports.style import styles
-from results import analysis, store
+from results import analysis, scores, store
 from results.intervals import t_interval
 from results.store import Run
 from tests.results.synthetic import Synthetic
@@ -60,20 +60,23 @@ def test_an_axis_holds_all_seeds_and_intervals_as_far_as_they_fit() -> None:
     assert single is not None and single[0] < 0.5 < single[1]
 
 
-def test_paper_figures_are_written_as_pdf_and_png(run: Run, tmp_path: Path) -> None:
+def test_paper_figures_are_written_as_pdf_and_svg(run: Run, tmp_path: Path) -> None:
     paths = write_paper_figures(run, tmp_path / "figures")
     assert sorted(path.name for path in paths) == [
-        *("learning_curves.pdf", "learning_curves.png"),
-        *("reward_diversity.pdf", "reward_diversity.png"),
+        *("learning_curves.pdf", "learning_curves.svg"),
+        *("reward_diversity.pdf", "reward_diversity.svg"),
     ]
     for path in paths:
         if path.suffix == ".pdf":
             assert path.read_bytes().startswith(b"%PDF")
         else:
-            with Image.open(path) as image:
-                # Two columns at 300 dots an inch, and not blank.
-                assert image.width == pytest.approx(2 * 3.3 * 300, abs=2)
-                assert len(image.convert("RGB").getcolors(1 << 24) or []) > 50
+            root = ElementTree.parse(path).getroot()
+            # Two columns of a paper in points.
+            assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(2 * 3.3 * 72)
+            texts = {text for text in map(str.strip, root.itertext()) if text}
+            assert {"style", "colourfulness", *scores.methods(run)} <= texts
+    again = write_paper_figures(run, tmp_path / "again")
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
 
 
 def test_paper_figures_need_a_cell_that_is_done(tmp_path: Path) -> None:

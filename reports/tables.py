@@ -1,0 +1,320 @@
+"""The tables of a run for other programs and for papers: CSV, Markdown and LaTeX.
+
+write_tables(read_run(Path("runs/emoji-1")), Path("tables"))
+
+CSV has every number in full, the ends of an interval in columns of their own; the other two have
+what a reader wants, a mean with its interval rounded to the digits that the interval supports.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from results import (
+    aggregates,
+    analysis,
+    comparisons,
+    costs,
+    curves,
+    matched,
+    measuring,
+    numbers,
+    scores,
+    store,
+)
+from results.intervals import Interval
+from results.paired import Comparison
+from results.store import Run
+
+Value = str | int | float | Interval | None
+
+LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    # Not in every font encoding outside of formulas.
+    **{character: f"${character}$" for character in "<>|"},
+    numbers.MINUS: "$-$",
+    "\u2013": "--",
+    "\u00a0": "~",
+}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: ``name`` is that of its files; every row has a value for each of ``columns``."""
+
+    name: str
+    caption: str
+    columns: list[str]
+    rows: list[list[Value]]
+
+    def csv(self) -> str:
+        """Numbers in full; an interval as mean, low and high; empty where there is no value."""
+        wide = [
+            any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))
+        ]
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        head = zip(self.columns, wide, strict=True)
+        writer.writerow([part for name, is_wide in head for part in _heads(name, is_wide)])
+        for row in self.rows:
+            cells = zip(row, wide, strict=True)
+            writer.writerow([part for value, is_wide in cells for part in _plain(value, is_wide)])
+        return stream.getvalue()
+
+    def markdown(self) -> str:
+        """A pipe table below its caption."""
+        lines = [list(map(_markdown, line)) for line in (self.columns, *self._shown())]
+        left = [_is_text(self.rows, i) for i in range(len(self.columns))]
+        lines.insert(1, ["---" if text else "---:" for text in left])
+        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{_markdown(self.caption)}\n\n{rows}\n"
+
+    def latex(self) -> str:
+        """A ``table`` with the rules of booktabs."""
+        columns = "".join("l" if _is_text(self.rows, i) else "r" for i in range(len(self.columns)))
+        head, *body = [
+            " & ".join(map(_latex, line)) + r" \\" for line in (self.columns, *self._shown())
+        ]
+        return "\n".join(
+            [
+                "% needs \\usepackage{booktabs}",
+                r"\begin{table}",
+                r"\centering",
+                rf"\caption{{{_latex(self.caption)}}}",
+                rf"\label{{tab:{self.name}}}",
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                head,
+                r"\midrule",
+                *body,
+                r"\bottomrule",
+                r"\end{tabular}",
+                r"\end{table}",
+                "",
+            ]
+        )
+
+    def _shown(self) -> list[list[str]]:
+        places = [
+            numbers.column_decimals(row[i] for row in self.rows if isinstance(row[i], Interval))
+            for i in range(len(self.columns))
+        ]
+        return [[_readable(value, places[i]) for i, value in enumerate(row)] for row in self.rows]
+
+
+def write_tables(run: Run, folder: Path) -> list[Path]:
+    """Write every table that has rows as ``.csv``, ``.md`` and ``.tex``; returns their paths.
+
+    Raises OSError where the disk does.
+    """
+    paths = []
+    for table in tables(run):
+        for suffix, text in (
+            ("csv", table.csv()),
+            ("md", table.markdown()),
+            ("tex", table.latex()),
+        ):
+            path = folder / f"{table.name}.{suffix}"
+            store.write_bytes(path, text.encode())
+            paths.append(path)
+    return paths
+
+
+def tables(run: Run) -> list[Table]:
+    """All tables of a run that have rows; that of its cells always has."""
+    every = [
+        _coverage(run),
+        _scores(run),
+        _seeds(run),
+        _comparisons(run),
+        _matched(run),
+        _aggregates(run),
+        _cross(run),
+        _curves(run),
+        _metrics(run),
+        _cost(run),
+    ]
+    return [table for table in every if table.rows]
+
+
+def _coverage(run: Run) -> Table:
+    rows: list[list[Value]] = [
+        [row["cell_id"], row["method"], row["task"], row["seed"], row["state"], row["reason"]]
+        for row in analysis.coverage(run).to_dict("records")
+    ]
+    columns = ["cell", "method", "trained on", "seed", "state", "reason"]
+    return Table("coverage", "The cells of the run.", columns, rows)
+
+
+def _scores(run: Run) -> Table:
+    encoders = scores.encoders(run)
+    rows: list[list[Value]] = []
+    for task in scores.tasks(run):
+        for row in analysis.task_table(run, task):
+            changes = [row.diversity_change.get(encoder) for encoder in encoders]
+            line: list[Value] = [task, row.method, row.done, row.reward, row.tier]
+            line += [_difference(row.gain), _p(row.gain)]
+            for encoder, change in zip(encoders, changes, strict=True):
+                line += [row.diversity[encoder], _difference(change)]
+            rows.append(line)
+    columns = ["trained on", "method", "seeds", "reward", "tier", "change", "p adjusted"]
+    for encoder in encoders:
+        columns += [f"diversity {encoder}", f"diversity {encoder} change"]
+    caption = "Held-out reward and diversity of the last evaluation, change against base."
+    return Table("scores", caption, columns, rows)
+
+
+def _seeds(run: Run) -> Table:
+    encoders = scores.encoders(run)
+    rows: list[list[Value]] = [
+        [task, row.method, seed, value, *(row.diversity[e].values.get(seed) for e in encoders)]
+        for task in scores.tasks(run)
+        for row in analysis.task_table(run, task)
+        for seed, value in row.reward.values.items()
+    ]
+    columns = ["trained on", "method", "seed", "reward", *(f"diversity {e}" for e in encoders)]
+    return Table("seeds", "Held-out reward and diversity of every seed.", columns, rows)
+
+
+def _comparisons(run: Run) -> Table:
+    rows: list[list[Value]] = []
+    for task in scores.tasks(run):
+        for family in comparisons.families(run, task):
+            measure = "reward" if family.kind == "reward" else f"diversity {family.name}"
+            rows += [_compared(task, measure, each) for each in family.comparisons]
+        for point in comparisons.equal_calls_family(run, task):
+            rows.append(_compared(task, "reward at equal calls", point.comparison))
+    columns = [
+        *("trained on", "measure", "method", "against", "seeds", "difference"),
+        *("better on", "p", "p adjusted"),
+    ]
+    caption = "Methods compared, paired by seed and prompt; p adjusted by Holm in each family."
+    return Table("comparisons", caption, columns, rows)
+
+
+def _compared(task: str, measure: str, each: Comparison) -> list[Value]:
+    line: list[Value] = [task, measure, each.method, each.reference, each.difference.seeds]
+    return [*line, each.difference, each.improvement, each.p, each.p_adjusted]
+
+
+def _matched(run: Run) -> Table:
+    rows: list[list[Value]] = [
+        [
+            *(task, row.encoder, row.method, row.hypervolume),
+            *(row.diversity_at[share].value for share in matched.REWARD_LEVELS),
+            *(row.reward_at[share].value for share in matched.DIVERSITY_LEVELS),
+        ]
+        for task in scores.tasks(run)
+        for row in matched.trade_off_table(run, task)
+    ]
+    columns = ["trained on", "encoder", "method", "hypervolume"]
+    columns += [f"diversity at {100 * s:.0f} % of the gain" for s in matched.REWARD_LEVELS]
+    columns += [f"reward at {100 * s:.0f} % of the diversity" for s in matched.DIVERSITY_LEVELS]
+    caption = "Diversity at shares of best-of-n's gain, reward at shares of base's diversity."
+    return Table("matched", caption, columns, rows)
+
+
+def _aggregates(run: Run) -> Table:
+    rows: list[list[Value]] = [
+        [row.method, row.name or "reward", len(row.blocks.seeds), row.value]
+        for row in aggregates.aggregate_table(run)
+    ]
+    caption = "Interquartile mean over seeds and training rewards; reward: 0 base, 1 best-of-n."
+    return Table("aggregates", caption, ["method", "measure", "seeds", "value"], rows)
+
+
+def _cross(run: Run) -> Table:
+    names = scores.evaluated_rewards(run)
+    rows: list[list[Value]] = [
+        [row.task, row.method, *(row.scores.get(name) for name in names)]
+        for row in analysis.cross_rewards(run)
+    ]
+    caption = "Every method scored by every reward."
+    return Table("cross_rewards", caption, ["trained on", "method", *names], rows)
+
+
+def _curves(run: Run) -> Table:
+    drawn = costs.measured(run)
+    rows: list[list[Value]] = []
+    for task in scores.tasks(run):
+        single = curves.learning_curves(run, task)
+        single = single[(single["kind"] == "reward") & (single["name"] == task)]
+        for row in single.to_dict("records"):
+            place: list[Value] = [task, row["method"], row["seed"], row["round"]]
+            rows.append([*place, *(row[cost] for cost in drawn), row["value"]])
+    columns = ["trained on", "method", "seed", "round", *drawn.values(), "reward"]
+    return Table("learning_curves", "Held-out reward in training, every seed.", columns, rows)
+
+
+def _metrics(run: Run) -> Table:
+    rows: list[list[Value]] = [
+        [record.metric, row.encoder, row.task, row.method, row.level, row.change, row.refused]
+        for record in measuring.measured_metrics(run)
+        for row in measuring.measured_rows(run, record.metric)
+    ]
+    columns = ["metric", "encoder", "trained on", "method", "value", "change", "refused"]
+    return Table("metrics", "Metrics of the last evaluation's features.", columns, rows)
+
+
+def _cost(run: Run) -> Table:
+    frame = analysis.throughput(run)
+    columns = [str(name).replace("_", " ") for name in frame.columns]
+    return Table("cost", "What a cell cost, mean over seeds.", columns, frame.values.tolist())
+
+
+def _difference(comparison: Comparison | None) -> Interval | None:
+    return comparison.difference if comparison else None
+
+
+def _p(comparison: Comparison | None) -> float | None:
+    return comparison.p_adjusted if comparison else None
+
+
+def _heads(name: str, wide: bool) -> list[str]:
+    return [name, f"{name} low", f"{name} high"] if wide else [name]
+
+
+def _plain(value: Value, wide: bool) -> list[str]:
+    if isinstance(value, Interval):
+        return [_full(value.mean), _full(value.low), _full(value.high)]
+    return [_full(value), "", ""] if wide else [_full(value)]
+
+
+def _full(value: str | int | float | None) -> str:
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return ""
+    return repr(float(value)) if isinstance(value, float) else str(value)
+
+
+def _readable(value: Value, places: int) -> str:
+    if value is None or value == "":
+        return "\u2013"
+    if isinstance(value, Interval):
+        if not value.values:
+            return "\u2013"
+        return f"{numbers.mean(value, places)} {numbers.bounds(value, places)}".rstrip()
+    return numbers.number(value) if isinstance(value, float) else str(value)
+
+
+def _is_text(rows: Iterable[list[Value]], column: int) -> bool:
+    return all(isinstance(row[column], str) for row in rows)
+
+
+def _markdown(text: str) -> str:
+    line = " ".join(text.split())
+    # The brackets of an interval are no markup; those of a link would be.
+    for character in "\\`*_<>|" + ("[]" if "](" in line else ""):
+        line = line.replace(character, f"\\{character}")
+    return line
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))

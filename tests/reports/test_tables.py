@@ -1,0 +1,95 @@
+"""Tables for other programs and for papers hold the numbers of the analysis."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+
+from reports import tables
+from reports.tables import Table, write_tables
+from results import analysis, comparisons, numbers, scores
+from results.intervals import t_interval
+from results.store import Run
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+@pytest.fixture(scope="module")
+def folder(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("tables")
+    write_tables(run, out)
+    return out
+
+
+def test_every_table_is_written_three_times(folder: Path, run: Run) -> None:
+    names = [table.name for table in tables.tables(run)]
+    assert {"coverage", "scores", "comparisons", "cross_rewards", "cost"} < set(names)
+    expected = {f"{name}.{suffix}" for name in names for suffix in ("csv", "md", "tex")}
+    assert {path.name for path in folder.iterdir()} == expected
+
+
+def test_csv_has_the_numbers_in_full(folder: Path, run: Run) -> None:
+    rows = {(row["trained on"], row["method"]): row for row in read(folder / "scores.csv")}
+    for task in scores.tasks(run):
+        for row in analysis.task_table(run, task):
+            written = rows[task, row.method]
+            if not row.done:
+                assert written["reward"] == "" and written["tier"] == ""
+                continue
+            assert float(written["reward"]) == row.reward.mean
+            assert written["tier"] == str(row.tier or "")
+            if row.reward.seeds > 1:
+                assert float(written["reward low"]) == row.reward.low
+            if row.gain is not None:
+                assert float(written["change"]) == row.gain.difference.mean
+    assert len(rows) == 2 * len(scores.methods(run))
+
+
+def test_every_comparison_is_in_the_table(folder: Path, run: Run) -> None:
+    rows = read(folder / "comparisons.csv")
+    made = sum(
+        len(family.comparisons)
+        for task in scores.tasks(run)
+        for family in comparisons.families(run, task)
+    ) + sum(len(comparisons.equal_calls_family(run, task)) for task in scores.tasks(run))
+    assert len(rows) == made
+
+
+def test_every_cell_is_in_the_table_with_its_state(folder: Path, run: Run) -> None:
+    states = {row["cell"]: row["state"] for row in read(folder / "coverage.csv")}
+    assert states == {name: cell.status.state for name, cell in run.cells.items()}
+
+
+def test_markdown_and_latex_show_means_with_intervals(folder: Path, run: Run) -> None:
+    dag = next(row for row in analysis.task_table(run, "style") if row.method == "dag")
+    text = (folder / "scores.md").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("| style | dag |")]
+    assert re.search(r"0\.\d+ \[0\.\d+, 0\.\d+\]", line)
+    assert numbers.mean(dag.reward, 2)[:4] in line
+    widths = {line.count(" | ") for line in text.splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+    latex = (folder / "scores.tex").read_text(encoding="utf-8")
+    body = latex[latex.index(r"\midrule") : latex.index(r"\bottomrule")].splitlines()[1:]
+    assert len(body) == 2 * len(scores.methods(run))
+    assert all(line.endswith(r" \\") for line in body)
+    assert {line.count(" & ") for line in body} == {len(tables.tables(run)[1].columns) - 1}
+
+
+def test_text_is_escaped_for_each_format() -> None:
+    hostile = "a|b & 50% $x_1$ #{~^}\\ <i>`*`\nnext [l](u)"
+    table = Table("t", hostile, ["name", "value"], [[hostile, t_interval({0: -1.0, 1: -1.5})]])
+    markdown = table.markdown().splitlines()
+    assert len(markdown) == 5
+    assert len(re.findall(r"(?<!\\)\|", markdown[-1])) == 3
+    assert r"\<i\>\`\*\`" in markdown[-1] and r"\[l\](u)" in markdown[-1]
+    latex = table.latex()
+    assert r"a$|$b \& 50\% \$x\_1\$ \#\{\textasciitilde{}\textasciicircum{}\}" in latex
+    assert r"\textbackslash{} $<$i$>$" in latex and "$-$1.2" in latex
+    ((name, value, low, high),) = csv.reader(table.csv().split("value high\n")[1].splitlines(True))
+    assert name == hostile and float(value) == -1.25 and float(low) < -1.25 < float(high)
