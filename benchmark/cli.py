@@ -167,6 +167,20 @@ def report(
 
 
 @app.command(epilog=_EXIT_CODES + ".")
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="Folder of a run.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Folder of another run.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write; by default in the current folder.")
+    ] = Path("compare.html"),
+) -> None:
+    """Write the HTML report of two runs together; different protocols stay apart in it."""
+    from benchmark.report import write_comparison
+
+    print(write_comparison(first, second, out))
+
+
+@app.command(epilog=_EXIT_CODES + ".")
 def measure(
     metric: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""``benchmark report``: the page of a run, its figures for print and its tables."""
+"""``benchmark report`` and ``compare``: the page of one run or two, figures for print, tables."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 
     target = out or run_folder / "report.html"
     return _written(target, lambda: write_page(run_folder, target))
+
+
+def write_comparison(first: Path, second: Path, out: Path) -> Path:
+    """Write the report of two run folders together; the path written.
+
+    Raises as ``write_report`` does, and ``UsageError`` for two times the same folder.
+    """
+    from reports.html import write_comparison as write_page
+
+    if first.resolve() == second.resolve():
+        raise UsageError(f"{first} and {second} are the same folder: name two to compare")
+    return _written(out, lambda: write_page(first, second, out))
 
 
 def write_figures(run_folder: Path, folder: Path) -> list[Path]:

@@ -1,5 +1,8 @@
 """Interactive charts of the page, as plotly figures.
 
+A point of the scatter carries its method and seeds in ``customdata``, by which the page's script
+finds its pictures.
+
 A trace that can be drawn over several quantities carries them in ``meta.variants``: name of the
 quantity to the trace attributes it sets; the layout's ``meta.axes`` has title and range of the
 axis for each. The page's script applies the chosen one, and sets the colours of text and grid,
@@ -74,6 +77,7 @@ def _seed_points(row: TaskRow, style: Style) -> go.Scatter:
         variants,
         y=_list(row.reward.values[seed] for seed in seeds),
         text=[f"seed {seed}" for seed in seeds],
+        customdata=[[row.method, seed] for seed in seeds],
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 6, "opacity": 0.55},
         hovertemplate="%{text}: reward %{y:.4g}, diversity %{x:.4g}",
@@ -92,6 +96,7 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
     return trace(
         variants,
         y=[row.reward.mean],
+        customdata=[[row.method, *row.reward.values]],
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 13},
         error_y=bar | {"array": [_half(row.reward)]},
@@ -117,7 +122,7 @@ def learning_curve(run: Run, task: str) -> go.Figure:
         if len(mean):
             figure.add_traces(_mean_line(method, drawn[method], mean, drawn_over))
     ends = {cost: float(single[cost].max()) for cost in drawn_over} if len(single) else {}
-    controls = [row for row in task_table(run, task) if row.method in scores.CONTROLS]
+    controls = [row for row in task_table(run, task) if scores.is_control(row.method)]
     for row in controls:
         if row.reward.seeds and ends:
             figure.add_trace(_level(row, drawn[row.method], ends))

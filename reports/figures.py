@@ -138,12 +138,12 @@ def _draw_curves(axes: Axes, run: Run, task: str) -> None:
             mean["images"], mean["low"], mean["high"], color=style.colour, alpha=0.15, linewidth=0
         )
     for row in task_table(run, task):
-        if row.method in scores.CONTROLS and row.reward.seeds:
+        if scores.is_control(row.method) and row.reward.seeds:
             style = drawn[row.method]
             axes.axhline(
                 row.reward.mean, color=style.colour, linestyle=":", label=_text(row.method)
             )
-    controls = [row.reward for row in task_table(run, task) if row.method in scores.CONTROLS]
+    controls = [row.reward for row in task_table(run, task) if scores.is_control(row.method)]
     axes.set_ylim(axis_range([*curve_intervals(single), *controls]))
     axes.set_title(_text(task))
     axes.set_xlabel("training images")

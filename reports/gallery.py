@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
+from reports.picks import RULES, Pick, picks
 from results import scores
 from results.store import Cell, Run, sample_path
 
@@ -40,6 +41,8 @@ class Column:
     method: str
     state: str
     pictures: list[list[Picture]]
+    picks: dict[str, list[tuple[Pick, Picture]]]
+    """By rule, the pictures chosen of all of the evaluation, those not shown below included."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,12 @@ class Panel:
     task: str
     seed: int
     columns: list[Column]
+
+    @property
+    def rules(self) -> dict[str, str]:
+        """Rules that chose a picture in some column, and how the page names them."""
+        chosen = {rule for column in self.columns for rule in column.picks}
+        return {rule: title for rule, title in RULES.items() if rule in chosen}
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,9 @@ class Gallery:
     def noises(self) -> list[tuple[str, str]]:
         """Index of each picture of a prompt and the number it goes by."""
         return [(str(index), str(index + 1)) for index in range(self.images)]
+
+
+EMPTY = Gallery([], [], 0, 0, 0, False)
 
 
 @dataclass(frozen=True)
@@ -128,8 +140,10 @@ def _panel(run: Run, task: str, seed: int, plan: Plan) -> Panel:
         cells = [cell for cell in scores.cells_of(run, method, task) if cell.seed == seed]
         if cells:
             cell = cells[0]
-            shown = _pictures(cell, task, plan) if cell in scores.done(run) else []
-            columns.append(Column(method, cell.status.state, shown))
+            done = scores.is_done(cell)
+            shown = _pictures(cell, task, plan) if done else []
+            chosen = _picks(cell, task, plan) if done else {}
+            columns.append(Column(method, cell.status.state, shown, chosen))
     return Panel(task, seed, columns)
 
 
@@ -142,6 +156,14 @@ def _pictures(cell: Cell, task: str, plan: Plan) -> list[list[Picture]]:
         ]
         for prompt in range(plan.prompts)
     ]
+
+
+def _picks(cell: Cell, task: str, plan: Plan) -> dict[str, list[tuple[Pick, Picture]]]:
+    found: dict[str, list[tuple[Pick, Picture]]] = {}
+    for pick in picks(cell, task) if plan.images else []:
+        source = _data_uri(cell, pick.prompt, pick.image, plan.quality)
+        found.setdefault(pick.rule, []).append((pick, Picture(source, pick.value)))
+    return found
 
 
 def _value(values: list[list[float]], prompt: int, image: int) -> float:
@@ -167,6 +189,8 @@ def _embedded_bytes(panels: list[Panel]) -> int:
         len(picture.source)
         for panel in panels
         for column in panel.columns
-        for row in column.pictures
-        for picture in row
+        for picture in (
+            *(picture for row in column.pictures for picture in row),
+            *(picture for chosen in column.picks.values() for _, picture in chosen),
+        )
     )

@@ -6,6 +6,9 @@ write_report(Path("runs/emoji-1"))
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,10 @@ from results import (
     costs,
     curves,
     density,
+    differences,
     exactness,
     matched,
+    merged,
     numbers,
     scores,
     store,
@@ -31,6 +36,10 @@ from results.intervals import CONFIDENCE, FEW_SEEDS
 from results.store import ResultsError, Run
 
 FILE_NAME = "report.html"
+
+
+PAGE_BYTES = 8_000_000
+"""Most bytes of a page, as long as the gallery can shrink."""
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
@@ -48,10 +57,71 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     return path
 
 
+def write_comparison(first: Path, second: Path, out: Path) -> Path:
+    """Write the report of two run folders together; raises as ``write_report`` does, and
+    ResultsError for two times the same folder."""
+    pair = merged.merge(store.read_run(first), store.read_run(second))
+    store.write_bytes(out, render_comparison(pair).encode())
+    return out
+
+
 def render(run: Run) -> str:
     """The page as text."""
+    heading = {"title": run.record.suite, "command": run.record.command, "comparison": None}
+    return _page([("", run)], heading)
+
+
+def render_comparison(pair: merged.Merged) -> str:
+    """The page of two runs: one set of sections where their numbers compare, else two."""
+    names = [f"{source.label}: {source.run.folder.resolve().name}" for source in pair.sources]
+    cells = {
+        cell_id: replace(cell, cell_id=cell_id)
+        for source in pair.sources
+        for name, cell in source.run.cells.items()
+        for cell_id in [f"{source.label}/{name}"]
+    }
+    comparison = {
+        "sources": pair.sources,
+        "notes": pair.notes,
+        "settings": differences.settings(cells.values()),
+        "environments": [e for e in differences.environments(cells.values()) if e.differs],
+    }
+    heading = {"title": " and ".join(names), "command": "", "comparison": comparison}
+    return _page(pair.parts, heading)
+
+
+def _page(runs: Sequence[tuple[str, Run]], heading: dict[str, Any]) -> str:
+    """The page of labelled runs; only the sections of a run have its numbers in them."""
     templates = _templates()
-    return templates.get_template("report.html.j2").render(**_context(run, templates))
+    shell: dict[str, Any] = {
+        **heading,
+        "css": _asset(templates, "report.css"),
+        "script": _asset(templates, "report.js"),
+        "plotly": Markup(get_plotlyjs()),  # noqa: S704 (the library's own file)
+    }
+    contexts = [_context(run, label) for label, run in runs]
+    drafts = [_part(templates, context) for context in contexts]
+    page = templates.get_template("report.html.j2")
+    used = len(page.render(**shell, parts=drafts).encode())
+    limit = min(gallery.EMBEDDED_BYTES, max(0, PAGE_BYTES - used)) // len(contexts)
+    for context in contexts:
+        context["gallery"] = gallery.build(context["run"], limit)
+    return page.render(**shell, parts=[_part(templates, context) for context in contexts])
+
+
+def _part(templates: Environment, context: dict[str, Any]) -> dict[str, Any]:
+    """The sections of one run, their ids set apart by its label, and what the page says of them."""
+    prefix = f"{context['label']}-".lower() if context["label"] else ""
+    content = templates.get_template("part.html.j2").render(**context)
+    sections = re.findall(r'<section id="([^"]+)" data-name="([^"]+)"', content)
+    names = {f"{prefix}{name}": Markup(title) for name, title in sections}  # noqa: S704 (our own)
+    shown = ("label", "run", "record", "headline", "coverage_sentence")
+    return {
+        **{name: context[name] for name in shown},
+        "prefix": prefix,
+        "sections": names,
+        "content": Markup(views.apart(content, prefix)),  # noqa: S704 (rendered with escaping)
+    }
 
 
 def _templates() -> Environment:
@@ -74,12 +144,13 @@ def _templates() -> Environment:
     return templates
 
 
-def _context(run: Run, templates: Environment) -> dict[str, Any]:
+def _context(run: Run, label: str) -> dict[str, Any]:
     cross = analysis.cross_rewards(run)
     throughput = analysis.throughput(run).to_dict("records")
     rows = aggregates.aggregate_table(run)
     return {
         "run": run,
+        "label": label,
         "record": run.record,
         "controls": scores.CONTROLS,
         "base": scores.BASE,
@@ -102,13 +173,14 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "throughput": throughput,
         "machines": list(dict.fromkeys(row["machine"] for row in throughput)),
         "phases": analysis.phases(run),
-        "gallery": gallery.build(run),
+        "gallery": gallery.EMPTY,
         "densities": densities.build(run) if exactness.has_densities(run) else {},
         "density_columns": exactness.COLUMNS,
         "density_cells": density.CELLS,
         "failed": [cell for cell in run.cells.values() if cell.status.state == "failed"],
-        "environment": views.environment_rows(run),
-        "commands": views.commands(run),
+        "environment": differences.environments(run.cells.values()),
+        "settings": differences.settings(run.cells.values()),
+        "cells": views.cell_rows(run),
         "protocol": views.protocol(run),
         "costs": costs.measured(run),
         "phase_colours": style.PHASE_COLOURS,
@@ -116,9 +188,6 @@ def _context(run: Run, templates: Environment) -> dict[str, Any]:
         "few_seeds": FEW_SEEDS,
         "nan": math.nan,
         "bad_images": verdict.bad_images,
-        "css": _asset(templates, "report.css"),
-        "script": _asset(templates, "report.js"),
-        "plotly": Markup(get_plotlyjs()),  # noqa: S704 (the library's own file)
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from results import scores
 from results.store import Run
@@ -35,11 +35,18 @@ CONTROL_STYLES = {
 
 def styles(run: Run) -> dict[str, Style]:
     """Style of every method of a run."""
-    trained = [method for method in scores.methods(run) if method not in CONTROL_STYLES]
+    trained = [method for method in scores.methods(run) if not scores.is_control(method)]
     chosen = {
         method: Style(
             COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i // len(COLOURS) % 4]
         )
         for i, method in enumerate(trained)
     }
-    return CONTROL_STYLES | chosen
+    others = [name for name in scores.methods(run) if scores.is_control(name)]
+    return CONTROL_STYLES | {name: _control(name) for name in others} | chosen
+
+
+def _control(method: str) -> Style:
+    """That of the control; one of a second run folder has another symbol."""
+    style = CONTROL_STYLES[scores.original_name(method)]
+    return style if method in CONTROL_STYLES else replace(style, symbol="triangle-up")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from results import numbers, scores
+from results import numbers, reproduction, scores
 from results.analysis import CrossRow, TaskRow
 from results.intervals import Interval
 from results.store import Cell, Run
@@ -88,39 +89,31 @@ def bars(intervals: list[Interval | None]) -> Bars:
 
 
 @dataclass(frozen=True)
-class EnvironmentRow:
-    """One property of where the cells ran, with the number of cells for each value."""
+class CellRow:
+    """What it takes to run a cell again."""
 
-    name: str
-    values: dict[str, int]
-
-
-def environment_rows(run: Run) -> list[EnvironmentRow]:
-    """Properties of all environments; one with several values differs between cells."""
-    table: dict[str, dict[str, int]] = {}
-    for cell in run.cells.values():
-        if cell.environment is not None:
-            fields = cell.environment.model_dump(exclude={"versions", "command"})
-            fields["commit"] = _commit(fields.pop("commit"), fields.pop("dirty"))
-            for name, value in {**fields, **cell.environment.versions}.items():
-                values = table.setdefault(name.replace("_", " "), {})
-                text = "none" if value is None else str(value)
-                values[text] = values.get(text, 0) + 1
-    return [EnvironmentRow(name, values) for name, values in table.items()]
+    cell: Cell
+    key: str
+    command: str
 
 
-def _commit(commit: str | None, dirty: bool | None) -> str:
-    if commit is None:
-        return "not recorded"
-    return f"{commit[:12]}, with changes" if dirty else commit[:12]
+def cell_rows(run: Run) -> list[CellRow]:
+    """Key and command of each cell."""
+    return [
+        CellRow(cell, reproduction.key(cell), reproduction.command(cell, run.record))
+        for cell in run.cells.values()
+    ]
 
 
-def commands(run: Run) -> dict[str, str]:
-    """The command that reproduces each cell."""
-    return {
-        cell_id: cell.environment.command if cell.environment else run.record.command
-        for cell_id, cell in run.cells.items()
-    }
+_REFERENCE = re.compile(r'( (?:id|href|name|aria-labelledby|data-source)="#?)(?=[^"])(?!data:)')
+
+
+def apart(content: str, prefix: str) -> str:
+    """Markup with every id in it, and what refers to one, set apart by a prefix.
+
+    Quotation marks in text and in scripts are escaped, so that only attributes are found.
+    """
+    return _REFERENCE.sub(rf"\1{prefix}", content) if prefix else content
 
 
 def protocol(run: Run) -> dict[str, Any]:

@@ -56,9 +56,10 @@ class TaskRow:
 
 
 def task_table(run: Run, task: str) -> list[TaskRow]:
-    """Every method of the run on one reward, the controls first."""
+    """Every method that has cells on one reward, the controls first."""
     reward, *diversity = families(run, task)
-    return [_task_row(run, method, reward, diversity) for method in methods(run)]
+    found = [method for method in methods(run) if cells_of(run, method, task)]
+    return [_task_row(run, method, reward, diversity) for method in found]
 
 
 def _task_row(run: Run, method: str, reward: Family, diversity: list[Family]) -> TaskRow:

@@ -16,12 +16,12 @@ from results.intervals import t_interval
 from results.paired import Comparison, all_pairs, as_family, compare
 from results.scores import (
     BEST_OF_N,
-    CONTROLS,
     Kind,
     cells_of,
     encoders,
     final_by_prompt,
     final_scores,
+    is_control,
     methods,
 )
 from results.store import Run
@@ -95,7 +95,7 @@ def equal_calls_family(run: Run, task: str) -> list[EqualCallsComparison]:
     best = final_by_prompt(run, BEST_OF_N, task, "reward", task)
     planned = len(cells_of(run, BEST_OF_N, task))
     trained = [
-        method for method in methods(run) if method not in CONTROLS and _applies(run, method, task)
+        method for method in methods(run) if not is_control(method) and _applies(run, method, task)
     ]
     points = {method: at_equal_calls(run, method, task) for method in trained}
     comparisons = as_family(

@@ -13,14 +13,15 @@ from results.records import Counts, EvaluationRecord
 from results.scores import (
     BASE,
     BEST_OF_N,
-    CONTROLS,
     Kind,
     by_prompt,
     done_cells,
     encoders,
     evaluated_rewards,
+    is_control,
     measure,
     methods,
+    original_name,
     reward_calls,
 )
 from results.store import Cell, Run
@@ -40,7 +41,7 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
     measures: list[tuple[Kind, str]] = [("reward", name) for name in evaluated_rewards(run)]
     measures += [("diversity", name) for name in encoders(run)]
     for method in methods(run):
-        for cell in done_cells(run, method, task) if method not in CONTROLS else []:
+        for cell in done_cells(run, method, task) if not is_control(method) else []:
             for record in from_untrained(run, cell):
                 place = {"method": method, "seed": cell.seed, "round": record.round}
                 place |= costs.of(record)
@@ -58,7 +59,7 @@ def from_untrained(run: Run, cell: Cell) -> list[EvaluationRecord]:
     base = [other for other in done_cells(run, BASE, cell.reward) if other.seed == cell.seed]
     # A cell that has evaluated the untrained model itself needs no other start; best-of-n has no
     # rounds, and its only evaluation is not of that model alone.
-    if (first and cell.method != BEST_OF_N) or not base:
+    if (first and original_name(cell.method) != BEST_OF_N) or not base:
         return cell.evaluations
     nothing = {"round": 0, "images": 0, "counts": Counts(), "training_seconds": 0.0}
     return [base[0].evaluations[-1].model_copy(update=nothing), *cell.evaluations]

@@ -20,13 +20,13 @@ from results.intervals import Interval, paired_difference, t_interval
 from results.measuring import final_measure
 from results.scores import (
     BASE,
-    CONTROLS,
     NO_REWARD,
     Scores,
     done,
     done_cells,
     encoders,
     final_scores,
+    is_control,
     methods,
     tasks,
 )
@@ -88,7 +88,7 @@ def hacking_rows(run: Run) -> list[HackingRow]:
     rows = []
     for task in tasks(run):
         for method in methods(run):
-            if method not in CONTROLS and done_cells(run, method, task):
+            if not is_control(method) and done_cells(run, method, task):
                 rows.append(_row(run, method, task))
     return rows
 

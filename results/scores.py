@@ -18,6 +18,9 @@ BASE = "base"
 BEST_OF_N = "best-of-n"
 CONTROLS = (BASE, BEST_OF_N)
 
+LABEL = " ["
+"""What sets the label of a folder off in the name of a method; no method has it in its own."""
+
 NO_REWARD = "none"
 """The training reward of ``base``."""
 
@@ -25,6 +28,21 @@ Scores = dict[int, float]
 """Seed to the mean over prompts and images."""
 
 Kind = Literal["reward", "diversity"]
+
+
+def labelled(method: str, label: str) -> str:
+    """Name of a method of one of several run folders that have it: ``dag [A]``."""
+    return f"{method}{LABEL}{label}]"
+
+
+def original_name(method: str) -> str:
+    """The name without the label of its folder."""
+    return method.partition(LABEL)[0]
+
+
+def is_control(method: str) -> bool:
+    """Whether a method does not train, of whichever run folder it is."""
+    return original_name(method) in CONTROLS
 
 
 def reward_calls(counts: Counts) -> int:
@@ -42,15 +60,17 @@ def methods(run: Run) -> list[str]:
     """Methods of the run, the controls first, then in matrix order."""
     names = list(dict.fromkeys(cell.method for cell in run.cells.values()))
     controls = [name for name in CONTROLS if name in names]
+    controls += [name for name in names if is_control(name) and name not in controls]
     return controls + [name for name in names if name not in controls]
 
 
 def done(run: Run) -> list[Cell]:
     """Cells whose numbers may be used: done, and evaluated at least once."""
-    return [cell for cell in run.cells.values() if _usable(cell)]
+    return [cell for cell in run.cells.values() if is_done(cell)]
 
 
-def _usable(cell: Cell) -> bool:
+def is_done(cell: Cell) -> bool:
+    """Whether the numbers of a cell may be used."""
     return cell.status.state == "done" and bool(cell.evaluations)
 
 
@@ -62,7 +82,7 @@ def cells_of(run: Run, method: str, task: str) -> list[Cell]:
 
 def done_cells(run: Run, method: str, task: str) -> list[Cell]:
     """Those of ``cells_of`` whose numbers may be used."""
-    return [cell for cell in cells_of(run, method, task) if _usable(cell)]
+    return [cell for cell in cells_of(run, method, task) if is_done(cell)]
 
 
 def training_reward(method: str, task: str) -> str:

@@ -17,7 +17,7 @@ from results.comparisons import EqualCallsComparison, equal_calls_family, family
 from results.exactness import density_table
 from results.intervals import FEW_SEEDS, Interval
 from results.paired import Comparison
-from results.scores import BEST_OF_N, CONTROLS, encoders, tasks
+from results.scores import BEST_OF_N, encoders, is_control, tasks
 from results.store import Run
 
 Tone = Literal["good", "level", "bad", "missing"]
@@ -103,7 +103,7 @@ def claims(run: Run, task: str) -> list[Claim]:
 
 
 def _trained(run: Run, task: str) -> list[TaskRow]:
-    return [row for row in task_table(run, task) if row.method not in CONTROLS]
+    return [row for row in task_table(run, task) if not is_control(row.method)]
 
 
 def _against_base(rows: list[TaskRow]) -> Iterable[Claim]:

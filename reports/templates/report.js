@@ -22,8 +22,8 @@
   const recolour = (dark) => plots.forEach((plot) => Plotly.relayout(plot, colours(dark ? inks.dark : inks.light)));
 
   // Every trace that can be drawn over several quantities carries them in meta.variants.
-  const choose = (kinds, variant) => {
-    for (const plot of plots.filter((each) => kinds.split(" ").includes(each.dataset.kind))) {
+  const choose = (part, kinds, variant) => {
+    for (const plot of plots.filter((each) => kinds.split(" ").includes(each.dataset.kind) && part.contains(each))) {
       plot.data.forEach((trace, index) => {
         const change = trace.meta && trace.meta.variants && trace.meta.variants[variant];
         if (!change) return;
@@ -49,41 +49,108 @@
         modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomOut2d", "resetScale2d"]],
       });
       plots.push(element);
+      if (element.dataset.kind === "scatter") {
+        element.on("plotly_click", ({ points }) => {
+          const [method, ...seeds] = points[0].customdata || [];
+          if (method) show(element, method, seeds.map(String));
+        });
+      }
     }
     recolour(prefersDark.matches);
     document.querySelectorAll("[data-chooses]").forEach((group) => {
       const apply = () => {
-        choose(group.dataset.chooses, group.querySelector("input:checked").value);
+        choose(group.closest("[data-part]"), group.dataset.chooses, group.querySelector("input:checked").value);
       };
       group.addEventListener("change", apply);
       if (group.querySelector("input")) apply();
     });
   };
 
-  const gallery = document.querySelector(".gallery");
-  const showPanel = () => {
+  const showPanel = (gallery) => {
     const value = (name) => {
-      const input = document.querySelector(`input[name="${name}"]:checked`);
+      const input = gallery.querySelector(`input[name$="gallery-${name}"]:checked`);
       return input ? input.value : null;
     };
-    gallery.dataset.view = value("gallery-view") || "one";
+    gallery.dataset.view = value("view") || "one";
     for (const panel of gallery.querySelectorAll(".panel")) {
-      panel.hidden = panel.dataset.task !== value("gallery-task") || panel.dataset.seed !== value("gallery-seed");
+      panel.hidden = panel.dataset.task !== value("task") || panel.dataset.seed !== value("seed");
     }
-    const image = value("gallery-image") || "0";
-    for (const shot of gallery.querySelectorAll(".shots figure")) {
+    const image = value("image") || "0";
+    for (const shot of gallery.querySelectorAll(".shots:not(.picked) figure")) {
       shot.classList.toggle("chosen", shot.dataset.image === image);
     }
-    const images = document.getElementById("gallery-images");
-    if (images) images.hidden = gallery.dataset.view !== "one";
+    const noises = gallery.querySelector(".noises");
+    if (noises) noises.hidden = gallery.dataset.view !== "one";
   };
-  if (gallery) {
-    gallery.addEventListener("change", showPanel);
-    showPanel();
+  for (const gallery of document.querySelectorAll(".gallery")) {
+    gallery.addEventListener("change", () => showPanel(gallery));
+    showPanel(gallery);
   }
+
+  // The pictures of a point of a scatter: those of its cell that the page has, in a dialog.
+  const dialog = document.getElementById("shown");
+  const make = (tag, text) => {
+    const element = document.createElement(tag);
+    element.textContent = text;
+    return element;
+  };
+  const found = (elements, wanted) =>
+    [...elements].find((each) => Object.entries(wanted).every(([name, value]) => each.dataset[name] === value));
+  const pictures = (part, task, method, seed) => {
+    const panel = found(part.querySelectorAll(".panel"), { task, seed });
+    const head = panel && found(panel.querySelectorAll("thead th"), { method });
+    if (!head) return [];
+    const column = head.cellIndex;
+    return [...panel.querySelectorAll("tbody tr")].flatMap((row) => {
+      const shots = row.cells[column] && row.cells[column].querySelector(".shots");
+      if (!shots || !shots.querySelector("figure")) return [];
+      const group = document.createElement("section");
+      group.append(make("h4", row.cells[0].textContent.trim()), shots.cloneNode(true));
+      return [group];
+    });
+  };
+  const densities = (part, task, method) => {
+    const table = found(part.querySelectorAll("table"), { densities: task });
+    const row = table && found(table.querySelectorAll("tr"), { method });
+    return [...(row ? row.querySelectorAll("img") : [])].map((image) => {
+      const figure = document.createElement("figure");
+      figure.append(image.cloneNode(true), make("figcaption", image.alt));
+      return figure;
+    });
+  };
+  const show = (element, method, seeds) => {
+    const part = element.closest("[data-part]");
+    const task = element.closest("[data-figure]").dataset.figure;
+    const content = dialog.querySelector(".content");
+    content.replaceChildren();
+    for (const seed of seeds) {
+      const shown = pictures(part, task, method, seed);
+      if (shown.length) content.append(make("h3", `Seed ${seed}`), ...shown);
+    }
+    if (!content.firstChild) content.append(...densities(part, task, method));
+    if (!content.firstChild) content.append(make("p", "The page has no pictures of this point."));
+    const which = seeds.length === 1 ? `seed ${seeds[0]}` : `seeds ${seeds.join(", ")}`;
+    document.getElementById("shown-title").textContent = `${method}, reward ${task}, ${which}`;
+    dialog.showModal();
+    content.scrollTop = 0;
+  };
+  for (const button of document.querySelectorAll(".points button")) {
+    button.addEventListener("click", () => show(button, button.dataset.method, [button.dataset.seed]));
+  }
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+
+  // A link to a failed cell leads to its traceback, not to a folded line.
+  const unfold = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
 
   prefersDark.addEventListener("change", (event) => recolour(event.matches));
   window.addEventListener("beforeprint", () => recolour(false));
   window.addEventListener("afterprint", () => recolour(prefersDark.matches));
-  drawAll();
+  window.drawn = drawAll(); // a promise, for whoever has to wait for the figures
 })();

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from results import store
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command
+from tests.results.synthetic import Synthetic
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,50 @@ def test_a_folder_with_something_else_is_refused(
 
 def test_report_of_no_run(benchmark_command: Command, tmp_path: Path) -> None:
     assert "no run.json" in one_line_error(benchmark_command("report", tmp_path), 3)
+
+
+def test_a_run_without_cells_is_nothing_to_report(
+    benchmark_command: Command, tmp_path: Path
+) -> None:
+    record = Synthetic(tmp_path / "run").run_record([])
+    store.write_json(tmp_path / "run" / "run.json", record)
+    for options in ([], ["--figures", tmp_path / "figures"], ["--tables", tmp_path / "tables"]):
+        done = benchmark_command("report", tmp_path / "run", *options)
+        assert "the run has no cells" in one_line_error(done, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_compare_says_what_it_cannot_compare(benchmark_command: Command, tmp_path: Path) -> None:
+    first = Synthetic(tmp_path / "first", seeds=(0,), rewards=("style",)).write()
+    empty = tmp_path / "empty"
+    store.write_json(empty / "run.json", Synthetic(empty).run_record([]))
+    assert "no run.json" in one_line_error(
+        benchmark_command("compare", first, tmp_path / "none"), 3
+    )
+    assert "same folder" in one_line_error(
+        benchmark_command("compare", first, tmp_path / "none" / ".." / "first"), 4
+    )
+    assert "no cells" in one_line_error(benchmark_command("compare", first, empty), 3)
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    second = Synthetic(tmp_path / "second", seeds=(0,), rewards=("style",)).write()
+    done = benchmark_command("compare", first, second, "--out", tmp_path / "file" / "page.html")
+    assert "cannot write" in one_line_error(done, 4)
+    done = benchmark_command("compare", first)
+    assert "Missing argument 'B'" in one_line_error(done, 4)
+
+
+def test_report_and_compare_from_outside(tmp_path: Path) -> None:
+    first = Synthetic(tmp_path / "first", seeds=(0, 1), rewards=("style",)).write()
+    second = Synthetic(tmp_path / "second", seeds=(0, 1), rewards=("style",)).write()
+    done = run_command(tmp_path, "report", first, "--figures", "figures", "--tables", "tables")
+    assert done.returncode == 0, done.stderr
+    written = done.stdout.splitlines()
+    assert written[0] == str(first / "report.html")
+    assert {"figures/reward_diversity.svg", "tables/scores.tex"} < set(written)
+    assert all((tmp_path / path).stat().st_size > 100 for path in written)
+    done = run_command(tmp_path, "compare", first, second)
+    assert done.returncode == 0 and done.stdout.strip() == "compare.html", done.stderr
+    assert "dag [B]" in (tmp_path / "compare.html").read_text(encoding="utf-8")
 
 
 def test_dry_run_lists_cells_and_writes_nothing(

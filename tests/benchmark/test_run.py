@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from diffusion.ledger import PHASES
-from results import store
+from results import reproduction, store
 from results.diversity import pairwise_cosine_distance
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
 
@@ -200,6 +201,19 @@ def test_report_goes_where_it_is_asked_to(
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(page)
     assert "<html" in page.read_text(encoding="utf-8")
+
+
+def test_the_command_of_a_cell_makes_it_again(finished: store.Run, tmp_path: Path) -> None:
+    cell = finished.cells[COLOUR]
+    command = reproduction.command(cell, finished.record)
+    arguments = shlex.split(command)[3:]
+    assert arguments[-6:] == [*("--methods", "ddpo", "--seeds", "0", "--rewards", "colourfulness")]
+    done = run_command(tmp_path, *arguments, "--out", "again")
+    assert done.returncode == 0, done.stderr
+    again = store.read_run(tmp_path / "again")
+    assert list(again.cells) == ["base--none--s0", "best-of-n--colourfulness--s0", COLOUR]
+    assert reproduction.key(again.cells[COLOUR]) == reproduction.key(cell)
+    assert again.cells[COLOUR].evaluations[-1].rewards == cell.evaluations[-1].rewards
 
 
 def test_a_failing_cell_leaves_the_others_done(tmp_path: Path, tiny_model: Path) -> None:

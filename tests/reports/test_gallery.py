@@ -46,8 +46,10 @@ def test_it_keeps_to_its_limit(run: Run, limit: int) -> None:
         picture.source
         for panel in built.panels
         for column in panel.columns
-        for row in column.pictures
-        for picture in row
+        for picture in (
+            *(picture for row in column.pictures for picture in row),
+            *(picture for chosen in column.picks.values() for _, picture in chosen),
+        )
     ]
     assert sum(map(len, sources)) <= limit
     assert built.images < full.images or len(built.prompts) < len(full.prompts)

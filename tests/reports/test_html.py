@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from reports import html
 from reports.html import render, write_report
-from results import analysis, records, scores, store, verdict
+from results import analysis, records, reproduction, scores, store, verdict
 from results.store import ResultsError, Run
 from tests.reports.page import Element, Page
 from tests.results.synthetic import Synthetic
 
 SECTIONS = [
-    *("findings", "coverage", "scores", "comparisons", "trade-off", "curves"),
-    *("aggregates", "cross", "hacking", "metrics", "pictures", "cost", "failed", "setup"),
+    *("findings", "coverage", "scatter", "scores", "comparisons", "curves", "trade-off"),
+    *("aggregates", "cross", "hacking", "metrics", "cost", "pictures", "setup", "reproduction"),
 ]
 
 
@@ -152,7 +153,7 @@ def test_pictures_have_a_row_a_prompt_and_a_column_a_method(run: Run, parsed: Pa
     prompts = [p.text for p in parsed.find("span", class_="prompt") if p.inside("div", **first)]
     assert prompts == config.evaluation_prompts
     pictures = [image for image in parsed.find("img") if image.inside("div", **first)]
-    assert len(pictures) == 4 * 4 * len(scores.methods(run))
+    assert len(pictures) == (4 * 4 + 5) * len(scores.methods(run))
     assert all(image.attributes["src"].startswith("data:image/webp") for image in pictures)
     assert all(image.attributes["alt"] for image in pictures)
 
@@ -161,15 +162,63 @@ def test_failures_keep_their_traceback_folded(parsed: Page) -> None:
     (details,) = parsed.find("details", id="ddpo--style--s1")
     assert "open" not in details.attributes
     assert "Traceback (most recent call last)" in details.text
+    assert details.inside("section", id="coverage")
     assert parsed.find("a", href="#ddpo--style--s1")
 
 
 def test_every_cell_says_how_to_reproduce_it(run: Run, parsed: Page) -> None:
-    (section,) = parsed.find("section", id="setup")
-    summaries = {s.text for s in parsed.find("summary") if s.inside("section", id="setup")}
-    assert summaries == set(run.cells)
-    assert "python -m benchmark run --suite synthetic" in section.text
-    assert "2.15.0" in section.text and "0123456789ab" in section.text
+    (section,) = parsed.find("section", id="reproduction")
+    summaries = [s.text for s in parsed.find("summary") if s.inside("section", id="reproduction")]
+    keys = {
+        e.attributes["data-key"]: e.text for e in parsed.find("code") if "data-key" in e.attributes
+    }
+    for (cell_id, cell), summary in zip(run.cells.items(), summaries, strict=True):
+        assert summary.startswith(cell_id)
+        assert (cell_id in keys) == (cell.config is not None)
+        if cell.config is not None:
+            assert keys[cell_id] == reproduction.key(cell)
+    start = "python -m benchmark run --suite synthetic"
+    assert f"{start} --methods dag --seeds 1 --rewards style" in section.text
+    (setup,) = parsed.find("section", id="setup")
+    assert "2.15.0" in setup.text and "0123456789ab" in setup.text
+    assert "All cells that ran had the same environment" in setup.text
+
+
+def test_cells_of_other_environments_are_named(tmp_path: Path) -> None:
+    folder = Synthetic(tmp_path).write()
+    path = store.cell_folder(folder, "dag--style--s1") / "environment.json"
+    environment = store.read_json(path, records.Environment)
+    store.write_json(path, environment.model_copy(update={"cpu": "another processor"}))
+    page = Page(render(store.read_run(folder)))
+    values = [c for c in page.find("td") if c.attributes.get("data-property") == "cpu"]
+    assert {value.text for value in values} == {"a processor", "another processor"}
+    (row,) = [row for row in page.find("tr") if "another processor" in row.text]
+    assert "dag--style--s1" in row.text and "1 cell" in row.text
+
+
+def test_every_point_of_the_scatter_has_a_button(run: Run, parsed: Page) -> None:
+    buttons = {
+        (figure.attributes["data-figure"], b.attributes["data-method"], b.attributes["data-seed"])
+        for b in parsed.find("button", type="button")
+        for figure in b.parents
+        if "data-figure" in figure.attributes
+    }
+    assert buttons == {
+        (task, row.method, str(seed))
+        for task in scores.tasks(run)
+        for row in analysis.task_table(run, task)
+        for seed in row.reward.values
+    }
+
+
+def test_a_page_keeps_to_its_size(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = len(render(run).encode())
+    assert full < html.PAGE_BYTES
+    limit = full - 100_000
+    monkeypatch.setattr(html, "PAGE_BYTES", limit)
+    small = render(run)
+    assert len(small.encode()) <= limit
+    assert "data:image/webp" in small
 
 
 HOSTILE = (
@@ -214,7 +263,7 @@ def test_an_unfinished_run_has_a_report(tmp_path: Path) -> None:
     parsed = Page(render(store.read_run(tmp_path)))
     (lead,) = parsed.find("p", id="verdict")
     assert "nothing to compare yet" in lead.text
-    assert not parsed.find("section", id="failed")
+    assert not parsed.find("h3", id="failed")
 
 
 def test_a_value_that_is_not_finite_leaves_a_valid_page(tmp_path: Path) -> None:
