@@ -44,10 +44,12 @@ def picks(cell: Cell, task: str) -> list[Pick]:
     )
     if not ranked:
         return []
-    # The first of equal ones, at the upper end too.
-    best = next(entry for entry in ranked if entry[0] == ranked[-1][0])
-    chosen = {"worst": ranked[0], "median": ranked[(len(ranked) - 1) // 2], "best": best}
-    found = [Pick(rule, prompt, image, value) for rule, (value, prompt, image) in chosen.items()]
+    places = {"worst": 0, "median": (len(ranked) - 1) // 2, "best": len(ranked) - 1}
+    found = []
+    for rule, place in places.items():
+        value = ranked[place][0]
+        _, prompt, image = next(entry for entry in ranked if entry[0] == value)
+        found.append(Pick(rule, prompt, image, value))
     return [*found, *_pair(cell, values)]
 
 

@@ -36,7 +36,7 @@ def test_worst_median_and_best_are_of_all_pictures(cell: Cell) -> None:
     values = [[5.0, 1.0, 7.0, 2.0], [3.0, 9.0, 4.0, 8.0], [6.0] * 4, [6.0] * 4]
     found = chosen(with_rewards(cell, values))
     assert found["worst"] == [(0, 1)] and found["best"] == [(1, 1)]
-    assert found["median"] == [(2, 1)]  # the eighth of sixteen
+    assert found["median"] == [(2, 0)]  # the first of those with the value of the eighth
     (median,) = [p for p in picks(with_rewards(cell, values), "style") if p.rule == "median"]
     assert median.value == 6.0
 
