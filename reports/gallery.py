@@ -21,7 +21,10 @@ MOST_IMAGES = 4
 """Pictures of a prompt that are shown at most."""
 
 EMBEDDED_BYTES = 2_800_000
-"""Most bytes that the pictures may add to the page, as data URIs."""
+"""Most bytes that the pictures may add to the page, as data URIs with their markup."""
+
+MARKUP_BYTES = 320
+"""Of one picture: its figure, alternative text and caption, rounded up."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +189,7 @@ def _data_uri(cell: Cell, prompt: int, image: int, quality: int | None) -> str:
 
 def _embedded_bytes(panels: list[Panel]) -> int:
     return sum(
-        len(picture.source)
+        len(picture.source) + MARKUP_BYTES
         for panel in panels
         for column in panel.columns
         for picture in (

@@ -37,7 +37,6 @@ from results.store import ResultsError, Run
 
 FILE_NAME = "report.html"
 
-
 PAGE_BYTES = 8_000_000
 """Most bytes of a page, as long as the gallery can shrink."""
 
