@@ -16,7 +16,8 @@ from tests.results.synthetic import Synthetic
 
 SECTIONS = [
     *("findings", "coverage", "scores", "comparisons", "trade-off", "curves"),
-    *("aggregates", "cross", "hacking", "metrics", "pictures", "cost", "failed", "setup"),
+    *("aggregates", "cross", "hacking", "metrics", "pictures", "protocol", "cost"),
+    *("failed", "setup"),
 ]
 
 
