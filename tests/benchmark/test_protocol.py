@@ -122,7 +122,8 @@ def test_anchors_are_part_of_the_hash() -> None:
 
 
 def test_anchors_of_other_conditions_are_not_used_and_it_says_so() -> None:
-    for fields in ({"evaluation": {"seed": 1}}, {"model": {"guidance_scale": 5}}):
+    changes: list[dict[str, Any]] = [{"evaluation": {"seed": 1}}, {"model": {"guidance_scale": 5}}]
+    for fields in changes:
         other = anchored(**fields)
         assert other.anchors == {}
         assert "other conditions" in other.anchors_unused()
