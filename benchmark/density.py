@@ -22,7 +22,7 @@ from rewards import Reward
 BATCH = 8192
 
 
-def draw(policy: MixturePolicy, n: int, seed: int, eta: float) -> Tensor:
+def draw(policy: MixturePolicy, n: int, seed: int, eta: float | None = None) -> Tensor:
     """n points of the policy ``[n, 2]`` at ``eta``, from the same noise for all; not counted."""
     ledger = policy.ledger
     with ledger.phase("evaluation"), ledger.suspended():
