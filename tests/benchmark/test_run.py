@@ -276,7 +276,9 @@ def test_an_interrupted_run_ends_its_processes(tmp_path: Path, tiny_model: Path)
     assert store.read_run(run).cells[COLOUR].status.reason == "interrupted"
 
 
-def test_the_run_keeps_the_content_of_its_protocol(finished: store.Run, work: Path) -> None:
+def test_the_run_keeps_the_content_of_its_protocol(
+    finished: store.Run, benchmark_command: Command
+) -> None:
     record = finished.record
     assert digest(record.protocol_content) == record.protocol
     assert record.protocol_content["checkpoint"] == "best-on-validation"
@@ -284,11 +286,13 @@ def test_the_run_keeps_the_content_of_its_protocol(finished: store.Run, work: Pa
     page = (finished.folder / "report.html").read_text(encoding="utf-8")
     main = page[page.index("<main") : page.index("</main>")]
     assert main.count("<table") == main.count(f"protocol <code>{record.protocol}</code></span>")
-    measured = run_command(work, "measure", "all", finished.folder)
+    measured = benchmark_command("measure", "all", finished.folder)
     assert record.protocol in measured.stdout
 
 
-def test_another_protocol_is_refused_by_name(work: Path, tmp_path: Path) -> None:
+def test_another_protocol_is_refused_by_name(
+    work: Path, tmp_path: Path, benchmark_command: Command
+) -> None:
     run = tmp_path / "copy"
     shutil.copytree(work / "runs" / "tiny-001", run)
     record = store.read_json(run / "run.json", RunRecord)
@@ -297,17 +301,18 @@ def test_another_protocol_is_refused_by_name(work: Path, tmp_path: Path) -> None
     changed = record.model_copy(update={"protocol": "0" * 16, "protocol_content": content})
     store.write_json(run / "run.json", changed)
     arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
-    message = one_line_error(run_command(work, *arguments), 4)
+    message = one_line_error(benchmark_command(*arguments), 4)
     assert "holds a run with other settings (rewards.colourfulness)" in message
 
 
-def test_a_folder_of_version_1_is_reported_and_not_added_to(work: Path, tmp_path: Path) -> None:
+def test_a_folder_of_version_1_is_reported_and_not_added_to(
+    work: Path, tmp_path: Path, benchmark_command: Command
+) -> None:
     run = tmp_path / "old"
     shutil.copytree(work / "runs" / "tiny-001", run)
     as_version_1(run)
-    done = run_command(work, "report", run)
+    done = benchmark_command("report", run)
     assert done.returncode == 0, done.stderr
     arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
-    assert "holds a run with other settings (protocol)" in one_line_error(
-        run_command(work, *arguments), 4
-    )
+    message = one_line_error(benchmark_command(*arguments), 4)
+    assert "holds a run with other settings (protocol)" in message
