@@ -1,44 +1,43 @@
 """One cell: trains a policy with a method on a reward, evaluates it, and leaves its folder.
 
+Of its evaluations one is reported, picked by the rule of the protocol: pictures, densities and
+weights are those of that checkpoint, and it alone is sampled with the further noises of the
+sampler, once training is over.
+
 Runs in a process of its own, see ``benchmark.workers``. Whatever goes wrong ends as a status file
 with state ``failed``, its reason and traceback.
 """
 
 from __future__ import annotations
 
-import io
+import dataclasses
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
-from PIL import Image
 
 import methods
 import rewards
 from benchmark import density, encoders, energy, memory
-from benchmark.evaluation import Evaluation, Evaluator, evaluation_rounds
+from benchmark.checkpoints import Checkpoint, Checkpoints
+from benchmark.evaluation import Evaluation, Evaluator, Values, evaluation_rounds
 from benchmark.jobs import CellJob
-from benchmark.models import output
+from benchmark.policies import build_policy
 from benchmark.progress import CellProgress
 from benchmark.scoring import CountedReward, counted_gradient
-from benchmark.suite import ModelSettings
 from diffusion.ledger import Ledger
-from diffusion.mixture import MixturePolicy, load_mixture
+from diffusion.mixture import MixturePolicy
 from diffusion.path_kl import has_path_kl
-from diffusion.pipelines import load_policy
-from diffusion.policy import Policy
 from results import store
+from results.density import Array
 from results.records import (
     Counts,
     DensityRecord,
     EvaluationRecord,
     RoundRecord,
+    SamplerRecord,
     StatusRecord,
 )
-from rewards.interface import to_uint8
 
 Notify = Callable[[CellProgress], None]
 
@@ -99,16 +98,18 @@ class _CellRun:
                     for name in job.evaluation.encoders
                 },
                 path_kl_images=self._path_kl_images(),
+                eta=config.etas[0],
             )
             self.counted = CountedReward(self.reward, ledger)
             self.method = self._build_method()
+        self.checkpoints = Checkpoints(config.checkpoint)
 
     def _path_kl_images(self) -> int:
         """None for a method without training, which is the base model, without noise, and of
         points, whose distribution is compared exactly."""
         if not methods.get(self.job.config.method).trains or self.policy.output == "point":
             return 0
-        finite = has_path_kl(self.policy.schedule, self.policy.eta)
+        finite = has_path_kl(self.policy.schedule, self.job.config.etas[0])
         asked = min(self.job.evaluation.path_kl_images, self.job.config.images_per_prompt)
         return asked if finite else 0
 
@@ -130,12 +131,13 @@ class _CellRun:
         """Train through the budget, evaluating on the way, and save what remains."""
         rounds = self.method.rounds if self.method.trains else 0
         evaluate_after = evaluation_rounds(rounds, self.job.config.evaluations)
-        evaluation = None
         for index in range(1, rounds + 1):
             self._train_round(index, rounds)
             if index in evaluate_after:
-                evaluation = self._evaluate(index, rounds)
-        self._save(evaluation or self._evaluate(0, 0))
+                self._evaluate(index, rounds)
+        if not evaluate_after:
+            self._evaluate(0, 0)
+        self._finish(self.checkpoints.picked)
 
     def _train_round(self, index: int, rounds: int) -> None:
         with self.ledger.training():
@@ -152,11 +154,16 @@ class _CellRun:
         detail = f"round {index}/{rounds}, {counts.images} images"
         self.notify(CellProgress(index / rounds, "training", detail, metrics.get("reward_mean")))
 
-    def _evaluate(self, index: int, rounds: int) -> Evaluation:
+    def _evaluate(self, index: int, rounds: int) -> None:
         with self.method.evaluated():
-            return self._evaluate_policy(index, rounds)
+            evaluation, grids, validation = self._evaluate_policy(index, rounds)
+            weights = self.policy.state_dict if self.method.trains else None
+            self.checkpoints.add(index, evaluation, grids, validation, weights)
 
-    def _evaluate_policy(self, index: int, rounds: int) -> Evaluation:
+    def _evaluate_policy(
+        self, index: int, rounds: int
+    ) -> tuple[Evaluation, dict[str, Array], Values]:
+        """What one evaluation found, the grids of exact metrics, and the validation rewards."""
         fraction = index / rounds if rounds else 0.0
         candidates = self.method.candidates
         detail = f"round {index}/{rounds}" if rounds else "untrained model"
@@ -168,6 +175,8 @@ class _CellRun:
             evaluation = self.evaluator.evaluate_best(candidates, self.counted, seed)
         else:
             evaluation = self.evaluator.evaluate()
+        density_record, grids = self._density(evaluation)
+        validation = [] if evaluation.non_finite else self._validate()
         counts = Counts(**self.ledger.counts())
         record = EvaluationRecord(
             round=index,
@@ -181,7 +190,8 @@ class _CellRun:
             sampling_images_per_second=evaluation.images_per_second,
             image_statistics=evaluation.image_statistics,
             path_kl=evaluation.path_kl,
-            density=self._density(evaluation) if not evaluation.non_finite else None,
+            validation=validation,
+            density=density_record,
         )
         # The record says that the evaluation is there, so what belongs to it comes first.
         store.save_features(store.features_path(self.job.folder, index), evaluation.features)
@@ -189,21 +199,32 @@ class _CellRun:
         evaluation.require_finite()
         reward = self._mean_reward(evaluation)
         self.notify(CellProgress(fraction, "evaluated", detail, reward))
-        return evaluation
+        return evaluation, grids, validation
 
-    def _density(self, evaluation: Evaluation) -> DensityRecord | None:
-        """Exact metrics of a model in closed form; what they rest on is kept, the last time for
-        good. Best-of-n has no policy to draw from: its evaluation points themselves are used."""
-        if not isinstance(self.policy, MixturePolicy):
-            return None
+    def _validate(self) -> Values:
+        """The reward trained on of the validation images; none where nothing is picked by it."""
+        config = self.job.config
+        if not (self.method.trains and config.validation_prompts):
+            return []
+        validation = dataclasses.replace(
+            self.evaluator,
+            prompts=config.validation_prompts,
+            images_per_prompt=config.validation_images_per_prompt,
+        )
+        return validation.reward_values(config.reward)
+
+    def _density(self, evaluation: Evaluation) -> tuple[DensityRecord | None, dict[str, Array]]:
+        """Exact metrics of a model in closed form, and the grids that they rest on. Best-of-n has
+        no policy to draw from: its evaluation points themselves are used."""
+        if not isinstance(self.policy, MixturePolicy) or evaluation.non_finite:
+            return None, {}
         if self.method.candidates > 1:
             points = evaluation.images.flatten(0, 1)
         else:
             settings = self.job.evaluation
-            points = density.draw(self.policy, settings.exact_points, settings.seed)
-        record, grids = density.measure(points, self.policy, self.reward, self.method.target)
-        store.save_density(self.job.folder / "density.safetensors", grids)
-        return record
+            eta = self.job.config.etas[0]
+            points = density.draw(self.policy, settings.exact_points, settings.seed, eta)
+        return density.measure(points, self.policy, self.reward, self.method.target)
 
     def _mean_reward(self, evaluation: Evaluation) -> float | None:
         """Held-out mean of the reward trained on; ``None`` where there is none."""
@@ -212,63 +233,28 @@ class _CellRun:
         values = evaluation.rewards[self.job.config.reward]
         return sum(map(sum, values)) / sum(map(len, values))
 
-    def _save(self, evaluation: Evaluation) -> None:
-        folder = self.job.folder
+    def _finish(self, picked: Checkpoint) -> None:
+        """The picked checkpoint with the further samplers, then what is kept of it."""
+        if picked.weights:
+            self.policy.load_state_dict(picked.weights)
+        # Best-of-n chooses among samples: with another sampler it would have to draw all again.
+        for eta in self.job.config.etas[1:] if self.method.candidates == 1 else []:
+            self._sample_at(eta, picked.round)
         with self.ledger.phase("saving"):
-            if self.policy.output == "image":
-                self._save_pictures(evaluation)
-            if self.method.trains:
-                name = "lora" if self.job.model.trainable == "lora" else "unet"
-                name = name if self.policy.output == "image" else "network"
-                with self.method.evaluated():
-                    save_folder(folder / name, self.policy.save_weights)
+            picked.save(self.job.folder, self.policy, self.job.model.trainable)
 
-    def _save_pictures(self, evaluation: Evaluation) -> None:
-        for prompt, images in enumerate(evaluation.images):
-            for index, pixels in enumerate(to_uint8(images)):
-                save_picture(store.sample_path(self.job.folder, prompt, index), pixels)
-
-
-def build_policy(model: ModelSettings, seed: int, ledger: Ledger) -> Policy:
-    """The policy that a suite's model settings describe."""
-    device = model.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if output(model.name) == "point":
-        return load_mixture(
-            ledger=ledger,
-            sampling_steps=model.sampling_steps,
-            eta=model.eta,
-            variance=model.variance,
-            device=device,
+    def _sample_at(self, eta: float, round_: int) -> None:
+        self.notify(CellProgress(1.0, "evaluating", f"round {round_}, eta {eta:g}"))
+        evaluation = dataclasses.replace(self.evaluator, eta=eta, path_kl_images=0).evaluate()
+        record = SamplerRecord(
+            eta=eta,
+            round=round_,
+            rewards=evaluation.rewards,
+            diversity=evaluation.diversity,
+            bad_images=evaluation.bad_images,
+            sampling_images_per_second=evaluation.images_per_second,
         )
-    return load_policy(
-        model.name,
-        seed=seed,
-        ledger=ledger,
-        sampling_steps=model.sampling_steps,
-        guidance_scale=model.guidance_scale,
-        eta=model.eta,
-        trainable=model.trainable,
-        lora_rank=model.lora_rank,
-        lora_alpha=model.lora_alpha,
-        dtype=getattr(torch, model.dtype),
-        device=device,
-    )
-
-
-def save_folder(folder: Path, save: Callable[[Path], None]) -> None:
-    """Have ``save`` fill a folder that is there whole or not at all."""
-    part = folder.with_name(f".{folder.name}.part")
-    save(part)
-    part.replace(folder)
-
-
-def save_picture(path: Path, pixels: torch.Tensor) -> None:
-    """Write uint8 ``[3, H, W]`` as PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(buffer, format="png")
-    store.write_bytes(path, buffer.getvalue())
+        store.append_jsonl(self.job.folder / "samplers.jsonl", record)
 
 
 def _reason(error: Exception) -> str:

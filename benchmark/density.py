@@ -22,12 +22,12 @@ from rewards import Reward
 BATCH = 8192
 
 
-def draw(policy: MixturePolicy, n: int, seed: int) -> Tensor:
-    """n points of the policy ``[n, 2]``, from the same noise for every cell; not counted."""
+def draw(policy: MixturePolicy, n: int, seed: int, eta: float | None = None) -> Tensor:
+    """n points of the policy ``[n, 2]`` at ``eta``, from the same noise for all; not counted."""
     ledger = policy.ledger
     with ledger.phase("evaluation"), ledger.suspended():
         source = generator(seed, "evaluation", "density")
-        return sample_jointly(policy, "", n, source, BATCH).cpu()
+        return sample_jointly(policy, "", n, source, BATCH, eta).cpu()
 
 
 def log_densities(policy: MixturePolicy, reward: Reward | None) -> tuple[Array, Array]:

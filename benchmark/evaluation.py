@@ -1,4 +1,4 @@
-"""Evaluation on held-out prompts, from the same noise for every method, checkpoint and cell.
+"""Evaluation on test and validation prompts, from the same noise for every method and checkpoint.
 
 The noise of an image is decided by (evaluation seed, prompt text, image index) alone, so images of
 different methods pair up, and nothing of training is consumed: neither its generators nor, the
@@ -66,7 +66,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Samples and scores the evaluation images of one policy."""
+    """Samples and scores the images of one policy on test or validation prompts."""
 
     policy: Policy
     prompts: Sequence[str]
@@ -78,6 +78,8 @@ class Evaluator:
     encoders: Mapping[str, Encoder]
     path_kl_images: int = 0
     """Images of each prompt whose divergence from the base model is measured."""
+    eta: float | None = None
+    """Noise of the sampler, the policy's own by default; the initial noise is the same for all."""
 
     def evaluate(self) -> Evaluation:
         """One image for each (prompt, image index), all scored.
@@ -94,13 +96,28 @@ class Evaluator:
             path_kl = nats.reshape(len(self.prompts), -1).tolist() if len(nats) else []
             return self._score(images, rate, path_kl)
 
+    def reward_values(self, name: str) -> Values:
+        """One reward alone, of the images that :meth:`evaluate` would score.
+
+        NaN for an image that is not finite.
+        """
+        ledger = self.policy.ledger
+        with ledger.phase("evaluation"), ledger.suspended(), torch.no_grad():
+            images = self._sample(self._generators())
+            finite = _finite(images)
+            safe = torch.where(_beside(finite, images), images, 0.0)
+            values = torch.where(finite, self._values(safe, self.rewards[name]), torch.nan)
+        found: Values = values.reshape(len(self.prompts), self.images_per_prompt).tolist()
+        return found
+
     def _watches(self) -> list[PathKl]:
         """One for each batch of sampling; none if no divergence is measured."""
         if not self.path_kl_images:
             return []
         image = torch.arange(self.images_per_prompt).repeat(len(self.prompts))
         return [
-            PathKl(self.policy, part < self.path_kl_images) for part in image.split(self.batch_size)
+            PathKl(self.policy, part < self.path_kl_images, self.eta)
+            for part in image.split(self.batch_size)
         ]
 
     def evaluate_best(self, candidates: int, select: Score, cell_seed: int) -> Evaluation:
@@ -128,12 +145,16 @@ class Evaluator:
         """Images of one candidate for each (prompt, image index), and their values ``[n]``."""
         images = self._sample(self._generators(candidate, cell_seed))
         _require_finite(int((~_finite(images)).sum()), len(images))
+        return images, self._values(images, select)
+
+    def _values(self, images: Tensor, score: Score) -> Tensor:
+        """One score's values ``[n]`` of images ``[n, 3, H, W]`` or points, on the CPU."""
         prompts = self._prompts()
         values = [
-            select(part, prompts[start : start + len(part)]).cpu()
+            score(part, prompts[start : start + len(part)]).cpu()
             for start, part in self._batches(images)
         ]
-        return images, torch.cat(values)
+        return torch.cat(values)
 
     def _prompts(self) -> list[str]:
         return [prompt for prompt in self.prompts for _ in range(self.images_per_prompt)]
@@ -158,6 +179,7 @@ class Evaluator:
                 self.policy,
                 prompts[part],
                 generators[part],
+                eta=self.eta,
                 batch_size=self.batch_size,
                 watch=watches[index] if watches else None,
             )

@@ -65,7 +65,8 @@ def refused(run: Run, names: Sequence[str]) -> dict[str, str]:
 
 
 def _table(run: Run, names: Sequence[str]) -> Table:
-    table = Table(title="last evaluation, mean over seeds with its 95 % interval")
+    title = "picked evaluation, mean over seeds with its 95 % interval"
+    table = Table(title=f"{title}, protocol {run.record.protocol}")
     for heading in ("metric", "encoder", "method", "trained on", "seeds", "value", "against base"):
         table.add_column(heading)
     for name in names:

@@ -35,7 +35,7 @@ class ResolvedSuite:
     """All that evaluations are scored by, those trained on first; they score what the model makes,
     images or points."""
     unscored: dict[str, str]
-    """Other rewards that score what the model makes and cannot judge the evaluation prompts, each
+    """Other rewards that score what the model makes and cannot judge the test prompts, each
     with the reason."""
 
     def cells(self) -> list[Cell]:
@@ -101,7 +101,7 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
 def _judges(
     trained_on: dict[str, Reward], suite: Suite
 ) -> tuple[dict[str, Reward], dict[str, str]]:
-    """Every registered reward that can judge what the model makes of the evaluation prompts, and
+    """Every registered reward that can judge what the model makes of the test prompts, and
     why the others cannot; those of the other kind, images or points, are in neither."""
     output = models.output(suite.model.name)
     judges = {name: reward for name, reward in trained_on.items() if reward.scores == output}
@@ -111,7 +111,7 @@ def _judges(
             continue
         try:
             reward = load_reward(name)
-            reward.check_prompts(suite.prompts.evaluation)
+            reward.check_prompts(suite.prompts.test)
         except (OSError, ValueError) as error:  # missing weights, or prompts it cannot judge
             unscored[name] = " ".join(str(error).split())
         else:
@@ -129,7 +129,7 @@ def _find_reward(name: str, origins: Origins) -> Reward:
 
 def _check_prompts(rewards: dict[str, Reward], suite: Suite) -> None:
     for reward in rewards.values():
-        for which in ("train", "evaluation"):
+        for which in ("train", "validation", "test"):
             try:
                 reward.check_prompts(getattr(suite.prompts, which))
             except RewardInputError as error:

@@ -12,17 +12,25 @@ from pathlib import Path
 import torch
 from rich.table import Table
 
-from benchmark import encoders, environment, measurement, protocol, run_folder, workers
+from benchmark import encoders, environment, measurement, run_folder, workers
 from benchmark.errors import CellsFailed, Interrupted, UsageError
 from benchmark.jobs import CellJob
 from benchmark.matrix import Cell
 from benchmark.models import find_model
 from benchmark.progress import display
+from benchmark.protocol import Protocol, model_identity
 from benchmark.report import write_report
 from benchmark.resolution import ResolvedSuite
 from benchmark.terminal import print_table
 from results import exactness, metrics, store
-from results.records import CellConfig, MethodInfo, RewardInfo, RunRecord, StatusRecord
+from results.records import (
+    AnchorRecord,
+    CellConfig,
+    MethodInfo,
+    RewardInfo,
+    RunRecord,
+    StatusRecord,
+)
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,16 @@ def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
     suite = resolved.suite
     folder = out or run_folder.next_free(suite.name)
     cells = resolved.cells()
+    declared = _protocol(resolved)
     record = RunRecord(
         suite=suite.name,
         suite_config=suite.model_dump(mode="json"),
-        protocol=_protocol(resolved),
+        protocol=declared.hash,
+        protocol_content=declared.content,
+        anchors={
+            name: AnchorRecord(**anchor.model_dump()) for name, anchor in declared.anchors.items()
+        },
+        anchors_note=_anchors_note(declared),
         command=command,
         methods={
             name: MethodInfo(title=method.title, paper=method.paper, trains=method.trains)
@@ -74,7 +88,13 @@ def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
     return Plan(resolved, record, cells, folder)
 
 
-def _protocol(resolved: ResolvedSuite) -> str:
+def _anchors_note(declared: Protocol) -> str:
+    """How the anchors in use were measured, and why others that the suite declares are not used."""
+    source = declared.suite.anchors.source if declared.anchors else ""
+    return "; ".join(part for part in (source, declared.anchors_unused()) if part)
+
+
+def _protocol(resolved: ResolvedSuite) -> Protocol:
     suite = resolved.suite
     try:
         versions: dict[str, str] = {
@@ -82,9 +102,9 @@ def _protocol(resolved: ResolvedSuite) -> str:
         }
     except (OSError, ImportError) as error:
         raise UsageError(f"evaluation.encoders: weights are missing: {error}") from error
-    model = protocol.model_identity(suite.model.name, find_model(suite.model.name))
+    model = model_identity(suite.model.name, find_model(suite.model.name))
     rewards = {name: reward.version for name, reward in resolved.judges.items()}
-    return protocol.protocol_hash(suite, model, rewards, versions)
+    return Protocol(suite, model, rewards, versions)
 
 
 def execute(plan: Plan) -> None:
@@ -144,6 +164,7 @@ def _default_workers(device: str, cells: int) -> int:
 def cell_config(plan: Plan, cell: Cell) -> CellConfig:
     """Everything that decides the cell's numbers."""
     suite = plan.resolved.suite
+    validated = suite.evaluation.checkpoint == "best-on-validation"
     return CellConfig(
         cell_id=cell.id,
         method=cell.method,
@@ -154,9 +175,15 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
         method_config=suite.methods[cell.method],
         budget_images=suite.budget.images,
         train_prompts=list(suite.prompts.train),
-        evaluation_prompts=list(suite.prompts.evaluation),
+        evaluation_prompts=list(suite.prompts.test),
+        validation_prompts=list(suite.prompts.validation) if validated else [],
         images_per_prompt=suite.evaluation.images_per_prompt,
+        validation_images_per_prompt=(
+            suite.evaluation.validation_images_per_prompt if validated else 0
+        ),
         evaluations=suite.evaluation.times,
+        checkpoint=suite.evaluation.checkpoint,
+        etas=list(suite.etas),
         rewards=list(plan.resolved.judges),
         protocol=plan.record.protocol,
     )
@@ -166,10 +193,15 @@ def expected_work(plan: Plan, cell: Cell) -> float:
     """Weight of a cell in the time left, in sampled images: a training image is taken as four,
     starting a process and loading the networks as 60."""
     suite = plan.resolved.suite
-    evaluated = len(suite.prompts.evaluation) * suite.evaluation.images_per_prompt
+    evaluation, prompts = suite.evaluation, suite.prompts
+    tested = len(prompts.test) * evaluation.images_per_prompt
+    further = (len(suite.etas) - 1) * tested
     if plan.resolved.methods[cell.method].trains:
-        return 60 + 4.0 * suite.budget.images + suite.evaluation.times * evaluated
-    return 60.0 + (evaluated if cell.method == "base" else max(suite.budget.images, evaluated))
+        each = tested
+        if evaluation.checkpoint == "best-on-validation":
+            each += len(prompts.validation) * evaluation.validation_images_per_prompt
+        return 60 + 4.0 * suite.budget.images + evaluation.times * each + further
+    return 60.0 + (tested + further if cell.method == "base" else max(suite.budget.images, tested))
 
 
 def _write_not_applicable(plan: Plan, cell: Cell) -> None:
@@ -190,8 +222,16 @@ def print_plan(plan: Plan) -> None:
     )
     print(
         f"budget {suite.budget.images} images a cell, {evaluation.times} evaluations of "
-        f"{len(suite.prompts.evaluation)} prompts x {evaluation.images_per_prompt} images"
+        f"{len(suite.prompts.test)} test prompts x {evaluation.images_per_prompt} images, "
+        f"eta {', then '.join(f'{eta:g}' for eta in suite.etas)}"
     )
+    if evaluation.checkpoint == "best-on-validation":
+        print(
+            f"checkpoint best on validation, {len(suite.prompts.validation)} prompts x "
+            f"{evaluation.validation_images_per_prompt} images"
+        )
+    else:
+        print("checkpoint last")
     print(f"folder {plan.folder}")
     unfinished = {cell.id for cell in plan.unfinished}
     for cell in plan.cells:
@@ -203,9 +243,11 @@ def print_plan(plan: Plan) -> None:
 
 
 def print_summary(run: store.Run) -> None:
-    """Final held-out mean of every reward, averaged over seeds, one row a (method, reward)."""
+    """Test mean of every reward at the picked checkpoint, averaged over seeds, one row a (method,
+    reward)."""
     rewards = list(run.record.rewards)
-    table = Table(title="held-out rewards after training, mean over seeds")
+    title = "rewards on the test prompts, picked checkpoints, mean over seeds"
+    table = Table(title=f"{title}, protocol {run.record.protocol}")
     for heading in ("method", "trained on", "done", *rewards):
         table.add_column(heading)
     rows: dict[tuple[str, str], list[store.Cell]] = {}
@@ -223,7 +265,8 @@ def print_summary(run: store.Run) -> None:
 
 def print_densities(run: store.Run) -> None:
     """Distance to each method's target, mean over seeds, where the model is in closed form."""
-    table = Table(title="distance to the declared target, mean over seeds")
+    title = "distance to the declared target, mean over seeds"
+    table = Table(title=f"{title}, protocol {run.record.protocol}")
     headings = exactness.COLUMNS
     for heading in ("trained on", "method", "target", *headings.values()):
         table.add_column(heading)
@@ -239,7 +282,7 @@ def print_densities(run: store.Run) -> None:
 def _mean_over_seeds(done: Sequence[store.Cell], reward: str) -> str:
     means = []
     for cell in done:
-        scored = cell.evaluations[-1].rewards.get(reward, [])
+        scored = cell.picked.rewards.get(reward, [])
         if values := [value for prompt in scored for value in prompt]:
             means.append(sum(values) / len(values))
     return f"{sum(means) / len(means):.4g}" if means else "-"

@@ -55,7 +55,7 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         raise UsageError(f"--out {folder}: {error}") from error
     changes = _changes(_what(before.suite_config), _what(record.suite_config))
     if not changes and before.protocol != record.protocol:
-        changes = ["weights or rewards"]
+        changes = _changes(before.protocol_content, record.protocol_content) or ["protocol"]
     if changes:
         raise UsageError(
             f"--out {folder}: holds a run with other settings ({', '.join(changes)}); "

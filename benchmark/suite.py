@@ -7,13 +7,14 @@ of the command line change the values before they are checked.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from benchmark import prompt_sets, yaml_file
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.validation import Origins, validate
+from results.checkpoints import CheckpointRule
 
 FOLDER = Path(__file__).parent / "suites"
 
@@ -52,19 +53,29 @@ class ModelSettings(Settings):
 
 
 class Prompts(Settings):
-    """Prompts of training and of evaluation: a list, the name of a prompt set, or a .txt file."""
+    """Prompts of a protocol: each a list, the name of a prompt set, or a .txt file."""
 
     train: tuple[str, ...] = Field(min_length=1)
     """Prompts that methods sample while they train."""
-    evaluation: tuple[str, ...] = Field(min_length=1)
-    """Held-out prompts; none may ask for a subject and style that training asks for together."""
+    validation: tuple[str, ...] = ()
+    """Prompts that checkpoints are picked on; their subjects are in neither of the others."""
+    test: tuple[str, ...] = Field(min_length=1)
+    """Held-out prompts of all reported numbers; none may ask for a subject and style that training
+    asks for together."""
 
-    @field_validator("train", "evaluation", mode="before")
+    @model_validator(mode="before")
+    @classmethod
+    def _former_name(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "evaluation" in value:
+            raise ValueError("the key 'evaluation' is called 'test' now")
+        return value
+
+    @field_validator("train", "validation", "test", mode="before")
     @classmethod
     def _named_set(cls, value: Any) -> Any:
         return prompt_sets.read(value) if isinstance(value, str) else value
 
-    @field_validator("train", "evaluation")
+    @field_validator("train", "validation", "test")
     @classmethod
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if any(not prompt.strip() for prompt in value):
@@ -75,11 +86,17 @@ class Prompts(Settings):
 
     @model_validator(mode="after")
     def _held_out(self) -> Prompts:
-        if overlap := prompt_sets.shared(self.train, self.evaluation):
+        if overlap := prompt_sets.shared(self.train, self.test):
             raise ValueError(
-                f"train and evaluation overlap: {len(overlap)} evaluation prompts ask for a "
-                f"subject and style that training asks for, first {overlap[0]!r}"
+                f"train and test overlap: {len(overlap)} test prompts ask for a subject and style "
+                f"that training asks for, first {overlap[0]!r}"
             )
+        for name in ("train", "test"):
+            if overlap := prompt_sets.shared_subjects(getattr(self, name), self.validation):
+                raise ValueError(
+                    f"{name} and validation overlap: {len(overlap)} validation prompts ask for a "
+                    f"subject of {name}, first {overlap[0]!r}"
+                )
         return self
 
 
@@ -94,15 +111,23 @@ class EvaluationSettings(Settings):
     """How every cell is evaluated."""
 
     images_per_prompt: int = Field(default=4, ge=2)
-    """Images of each evaluation prompt; at least 2, since diversity is a distance of pairs."""
+    """Images of each test prompt; at least 2, since diversity is a distance of pairs."""
     times: int = Field(default=4, ge=1)
     """Evaluations, evenly over training, the last one at its end."""
+    checkpoint: CheckpointRule = "last"
+    """Which of them gives the reported numbers and the saved weights: the ``last``, or the
+    ``best-on-validation`` in the reward trained on, the earlier one of equals."""
+    validation_images_per_prompt: int = Field(default=2, ge=1)
+    """Images of each validation prompt at each evaluation; none where the last is taken."""
+    etas: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """Noise of the DDIM sampler in evaluation: the first is that of all reported numbers, the
+    others are drawn for the picked checkpoint alone. By default ``model.eta``, then 0."""
     batch_size: int = Field(default=48, ge=1)
     """Most images sampled at once; changes results by rounding only."""
     seed: int = Field(default=0, ge=0)
     """Decides the noise that evaluation images start from, the same for every cell."""
     path_kl_images: int = Field(default=1, ge=0)
-    """Images of each evaluation prompt whose divergence from the base model is measured, none of
+    """Images of each test prompt whose divergence from the base model is measured, none of
     ``mixture``; each costs an evaluation as much again as sampling it."""
     encoders: tuple[Literal["scorer", "efficientnet-lite0", "clip", "dinov2", "direction"], ...] = (
         Field(default=("scorer", "efficientnet-lite0"), min_length=1)
@@ -111,6 +136,42 @@ class EvaluationSettings(Settings):
     themselves, for ``mixture`` alone."""
     exact_points: int = Field(default=65536, ge=1000)
     """Points drawn for the exact metrics of ``mixture``."""
+
+    @field_validator("etas")
+    @classmethod
+    def _each_once(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("an eta occurs twice")
+        return value
+
+
+class RewardAnchors(Settings):
+    """Scores of one reward on the test prompts that become 0 and 1."""
+
+    version: str
+    """Of the reward, when they were measured."""
+    zero: float = Field(allow_inf_nan=False)
+    """That of the untrained model."""
+    one: float = Field(allow_inf_nan=False)
+    """That of best-of-n, or a stated figure."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RewardAnchors:
+        if self.one <= self.zero:
+            raise ValueError(f"one has to be above zero, and {self.one:g} is not {self.zero:g}")
+        return self
+
+
+class AnchorSettings(Settings):
+    """Fixed scores that rewards are normalised by, in place of those of a run's own controls."""
+
+    conditions: str = Field(default="", pattern=r"^([0-9a-f]{16})?$")
+    """Hash of what they were measured under (``benchmark/protocol.py``); under any other
+    conditions they are not used, and tables say so."""
+    source: str = ""
+    """How they were measured, in one line."""
+    rewards: dict[str, RewardAnchors] = {}
+    """By reward; others are normalised by the run's own controls."""
 
 
 class Suite(Settings):
@@ -132,6 +193,7 @@ class Suite(Settings):
     """Training seeds: a list, or text such as ``0-2`` or ``0,3,5``."""
     budget: Budget = Budget()
     evaluation: EvaluationSettings = EvaluationSettings()
+    anchors: AnchorSettings = AnchorSettings()
     workers: int | None = Field(default=None, ge=1)
     """Cells that run at a time; by default one for each core, at most one for each cell."""
     threads: int = Field(default=1, ge=1)
@@ -151,6 +213,20 @@ class Suite(Settings):
     @classmethod
     def _seed_range(cls, value: Any) -> Any:
         return parse_seeds(value) if isinstance(value, str | int) else value
+
+    @model_validator(mode="after")
+    def _has_what_the_rule_needs(self) -> Suite:
+        if self.evaluation.checkpoint == "best-on-validation" and not self.prompts.validation:
+            raise ValueError(
+                "evaluation.checkpoint: best-on-validation needs prompts.validation, and there "
+                "are none"
+            )
+        return self
+
+    @property
+    def etas(self) -> tuple[float, ...]:
+        """Noise of the sampler in evaluation, that of the reported numbers first."""
+        return self.evaluation.etas or tuple(dict.fromkeys([self.model.eta, 0.0]))
 
     @field_validator("seeds", "rewards")
     @classmethod

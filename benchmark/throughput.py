@@ -10,9 +10,9 @@ import torch
 from rich.table import Table
 
 from benchmark import environment, run_folder
-from benchmark.cell import build_policy
 from benchmark.errors import CellsFailed, UsageError
 from benchmark.measured import MeasuredMethod
+from benchmark.policies import build_policy
 from benchmark.resolution import ResolvedSuite
 from benchmark.terminal import print_table
 from diffusion.ledger import Ledger

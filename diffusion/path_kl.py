@@ -26,9 +26,10 @@ class PathKl:
     guidance: as many UNet samples as sampling it took.
     """
 
-    def __init__(self, policy: Policy, chosen: torch.Tensor):
-        """``chosen`` bool ``[n]``: which samples of the batch to watch."""
-        self.policy, self.chosen = policy, chosen
+    def __init__(self, policy: Policy, chosen: torch.Tensor, eta: float | None = None):
+        """``chosen`` bool ``[n]``: which samples of the batch to watch; ``eta`` is that of the
+        sampling watched, the policy's own by default."""
+        self.policy, self.chosen, self.eta = policy, chosen, eta
         self._steps: list[SampledStep] = []
 
     def __call__(self, taken: SampledStep) -> None:
@@ -53,7 +54,7 @@ class PathKl:
         with policy.base():
             for taken in self._steps if len(total) else []:
                 prediction = policy.predict_noise(taken.latents, taken.step, taken.conditioning)
-                base = policy.transition(taken.step, taken.latents, prediction.guided)
+                base = policy.transition(taken.step, taken.latents, prediction.guided, self.eta)
                 total += step_kl(taken.gaussian, base).cpu()
         return total
 

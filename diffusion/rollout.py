@@ -124,9 +124,15 @@ def sample(
 
 @torch.no_grad()
 def sample_jointly(
-    policy: Policy, prompt: str, n: int, source: torch.Generator, batch_size: int
+    policy: Policy,
+    prompt: str,
+    n: int,
+    source: torch.Generator,
+    batch_size: int,
+    eta: float | None = None,
 ) -> torch.Tensor:
-    """n final latents of one prompt ``[n, ...]``, all noise from one generator.
+    """n final latents of one prompt ``[n, ...]``, all noise from one generator; at ``eta``, the
+    policy's own by default.
 
     Much faster than a generator a latent where latents are tiny; the price is that a latent
     depends on how many there are in its batch.
@@ -136,7 +142,7 @@ def sample_jointly(
         shape = (size, *policy.latent_shape)
         draws = range(policy.schedule.steps + 1)
         noise = (torch.randn(shape, generator=source).to(policy.device) for _ in draws)
-        finals.append(_denoise(policy, policy.encode([prompt] * size), noise))
+        finals.append(_denoise(policy, policy.encode([prompt] * size), noise, eta))
     policy.ledger.add("images", n)
     return torch.cat(finals)
 

@@ -151,7 +151,7 @@ def _panel(run: Run, task: str, seed: int, plan: Plan) -> Panel:
 
 
 def _pictures(cell: Cell, task: str, plan: Plan) -> list[list[Picture]]:
-    values = cell.evaluations[-1].rewards.get(task, [])
+    values = cell.picked.rewards.get(task, [])
     return [
         [
             Picture(_data_uri(cell, prompt, image, plan.quality), _value(values, prompt, image))

@@ -16,7 +16,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from reports import charts, densities, gallery, metric_views, statistics, style, views
+from reports import (
+    charts,
+    densities,
+    gallery,
+    metric_views,
+    protocol_views,
+    statistics,
+    style,
+    views,
+)
 from results import (
     aggregates,
     analysis,
@@ -137,7 +146,7 @@ def _templates() -> Environment:
         *(numbers.number, numbers.mean, numbers.bounds, numbers.difference, numbers.duration),
         *(numbers.data_size, numbers.count, numbers.column_decimals, numbers.or_unmeasured),
         *(numbers.p_value, numbers.share),
-        *(views.choices, views.phase_parts),
+        *(views.choices, views.phase_parts, protocol_views.stamped, protocol_views.eta),
     ):
         templates.filters[function.__name__] = function
     return templates
@@ -167,6 +176,7 @@ def _context(run: Run, label: str) -> dict[str, Any]:
         "diversity_levels": matched.DIVERSITY_LEVELS,
         "cross": views.cross_groups(cross),
         **metric_views.context(run, cross),
+        **protocol_views.context(run),
         "cross_places": views.cross_decimals(cross),
         "rewards": scores.evaluated_rewards(run),
         "throughput": throughput,

@@ -52,7 +52,7 @@ def _spreads(run: Run) -> dict[str, float]:
     """Reward to the standard deviation of its values over all images of ``base``."""
     values: dict[str, list[float]] = {}
     for cell in scores.done_cells(run, scores.BASE, scores.NO_REWARD):
-        for name, prompts in cell.evaluations[-1].rewards.items():
+        for name, prompts in cell.picked.rewards.items():
             values.setdefault(name, []).extend(value for images in prompts for value in images)
     return {name: float(np.nanstd(all_)) for name, all_ in values.items()}
 

@@ -50,9 +50,9 @@ class TaskRow:
     diversity_change: dict[str, Comparison]
     """Diversity against that of ``base``, by encoder; empty for ``base`` itself."""
     reward_calls: float
-    """Mean over seeds; NaN while no cell is done."""
+    """Of the whole training, mean over seeds; NaN while no cell is done."""
     bad_images: dict[str, int]
-    """Kinds of bad images in the last evaluations; empty if there was none."""
+    """Kinds of bad images in the picked evaluations; empty if there was none."""
 
 
 def task_table(run: Run, task: str) -> list[TaskRow]:
@@ -95,7 +95,7 @@ def _row_state(cells: list[Cell]) -> str:
 def _bad_images(cells: list[Cell]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for cell in cells:
-        total.update(cell.evaluations[-1].bad_images)
+        total.update(cell.picked.bad_images)
     return {kind: count for kind, count in total.items() if count}
 
 
@@ -134,10 +134,11 @@ def cross_rewards(run: Run) -> list[CrossRow]:
 
 
 def coverage(run: Run) -> pd.DataFrame:
-    """State of every cell: cell_id, method, task, seed, state, reason, seconds."""
+    """State of every cell: protocol, cell_id, method, task, seed, state, reason, seconds."""
     return pd.DataFrame(
         [
             {
+                "protocol": run.record.protocol,
                 "cell_id": cell.cell_id,
                 "method": cell.method,
                 "task": cell.reward,
@@ -148,7 +149,7 @@ def coverage(run: Run) -> pd.DataFrame:
             }
             for cell in run.cells.values()
         ],
-        columns=["cell_id", "method", "task", "seed", "state", "reason", "seconds"],
+        columns=["protocol", "cell_id", "method", "task", "seed", "state", "reason", "seconds"],
     )
 
 
@@ -156,17 +157,18 @@ def throughput(run: Run) -> pd.DataFrame:
     """What a cell cost, mean over the seeds that are done.
 
     One row for each method, training reward and machine: times of different machines are never
-    averaged. Columns: method, task, machine, seeds, sampling_images_per_second (evaluation),
-    training_images_per_second, seconds (whole cell), ``seconds: <phase>`` for every phase, the
-    fields of ``Counts``, peak_memory_bytes (the highest of the seeds), and ``costs.columns``.
+    averaged. Columns: protocol, method, task, machine, seeds, sampling_images_per_second
+    (evaluation), training_images_per_second, seconds (whole cell), ``seconds: <phase>`` for every
+    phase, the fields of ``Counts``, peak_memory_bytes (the highest of the seeds), and
+    ``costs.columns``.
     """
     groups: dict[tuple[str, str, str], list[Cell]] = {}
     for cell in done(run):
         groups.setdefault((cell.method, cell.reward, machine(cell)), []).append(cell)
     rows = []
     for (method, task, where), cells in groups.items():
-        row: dict[str, object] = {"method": method, "task": task, "machine": where}
-        row["seeds"] = len(cells)
+        row: dict[str, object] = {"protocol": run.record.protocol, "method": method}
+        row |= {"task": task, "machine": where, "seeds": len(cells)}
         row |= {name: _mean([speed[name] for speed in map(_speeds, cells)]) for name in SPEEDS}
         for phase in phases(run):
             seconds = [cell.status.seconds_by_phase.get(phase, 0.0) for cell in cells]

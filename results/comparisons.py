@@ -1,9 +1,9 @@
 """The declared families of comparisons of a run: which p-values are adjusted together.
 
 On each training reward there is a family for every measure, its reward and its diversity in each
-encoder: all pairs of methods, controls included, at the last evaluation. Another one compares each
-method with best-of-n at equal reward calls. What a family holds is fixed by the suite, before any
-number is there.
+encoder: all pairs of methods, controls included, at the picked evaluation. Another one compares
+each method with best-of-n at equal reward calls. What a family holds is fixed by the suite, before
+any number is there.
 """
 
 from __future__ import annotations

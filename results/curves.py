@@ -33,8 +33,8 @@ COSTS = tuple(costs.COSTS)
 def learning_curves(run: Run, task: str) -> pd.DataFrame:
     """Every seed's curve of the methods trained on ``task``, from the untrained model on.
 
-    One row for each evaluation and measure, with the columns method, seed, round, those of
-    ``COSTS``, kind ("reward" or "diversity"), name (of the reward or encoder), and value (mean
+    One row for each evaluation and measure, with the columns protocol, method, seed, round, those
+    of ``COSTS``, kind ("reward" or "diversity"), name (of the reward or encoder), and value (mean
     over prompts and images).
     """
     rows = []
@@ -43,13 +43,13 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
     for method in methods(run):
         for cell in done_cells(run, method, task) if not is_control(method) else []:
             for record in from_untrained(run, cell):
-                place = {"method": method, "seed": cell.seed, "round": record.round}
-                place |= costs.of(record)
+                place: dict[str, object] = {"protocol": run.record.protocol, "method": method}
+                place |= {"seed": cell.seed, "round": record.round, **costs.of(record)}
                 for kind, name in measures:
                     value = measure(record, kind, name)
                     if value is not None:
                         rows.append(place | {"kind": kind, "name": name, "value": value})
-    columns = ["method", "seed", "round", *COSTS, "kind", "name", "value"]
+    columns = ["protocol", "method", "seed", "round", *COSTS, "kind", "name", "value"]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -62,27 +62,31 @@ def from_untrained(run: Run, cell: Cell) -> list[EvaluationRecord]:
     if (first and original_name(cell.method) != BEST_OF_N) or not base:
         return cell.evaluations
     nothing = {"round": 0, "images": 0, "counts": Counts(), "training_seconds": 0.0}
-    return [base[0].evaluations[-1].model_copy(update=nothing), *cell.evaluations]
+    return [base[0].picked.model_copy(update=nothing), *cell.evaluations]
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     """Mean of the curves over seeds with its interval, at rounds that all seeds have reached.
 
-    Columns: method, kind, name, round, the mean of each of ``COSTS``, mean, low, high, seeds.
+    Curves of several runs may be given together; those of different protocols stay apart.
+    Columns: protocol, method, kind, name, round, the mean of each of ``COSTS``, mean, low, high,
+    seeds.
     """
     rows = []
-    seeds_of = {method: part["seed"].nunique() for method, part in curves.groupby("method")}
-    grouped = curves.groupby(["method", "kind", "name", "round"], sort=False)
-    for (method, kind, name, number), part in grouped:
-        if part["seed"].nunique() < seeds_of[method]:
+    seeds_of = curves.groupby(["protocol", "method"])["seed"].nunique().to_dict()
+    grouped = curves.groupby(["protocol", "method", "kind", "name", "round"], sort=False)
+    for (protocol, method, kind, name, number), part in grouped:
+        if part["seed"].nunique() < seeds_of[protocol, method]:
             # A mean over fewer seeds would make a step in the curve that no seed took.
             continue
         interval = t_interval(dict(zip(part["seed"], part["value"], strict=True)))
-        row = {"method": method, "kind": kind, "name": name, "round": number}
+        row = {"protocol": protocol, "method": method, "kind": kind, "name": name}
+        row["round"] = number
         row |= {cost: float(part[cost].mean()) for cost in COSTS}
         row |= {"mean": interval.mean, "low": interval.low, "high": interval.high}
         rows.append(row | {"seeds": interval.seeds})
-    columns = ["method", "kind", "name", "round", *COSTS, "mean", "low", "high", "seeds"]
+    columns = ["protocol", "method", "kind", "name", "round", *COSTS]
+    columns += ["mean", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=columns)
 
 

@@ -1,6 +1,6 @@
 """The table of exact metrics: how near each method came to the distribution it declares.
 
-Only runs on a model in closed form have it. Values are of the last evaluation, over seeds.
+Only runs on a model in closed form have it. Values are of the picked evaluation, over seeds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class DensityRow:
 
 def has_densities(run: Run) -> bool:
     """Whether any cell has exact metrics."""
-    return any(cell.evaluations[-1].density for cell in done(run))
+    return any(cell.picked.density for cell in done(run))
 
 
 def density_table(run: Run, task: str) -> list[DensityRow]:
@@ -71,7 +71,7 @@ def _row(run: Run, method: str, task: str) -> DensityRow | None:
     records = {
         cell.seed: record
         for cell in done_cells(run, method, task)
-        if (record := cell.evaluations[-1].density) is not None
+        if (record := cell.picked.density) is not None
     }
     if not records:
         return None

@@ -1,10 +1,10 @@
 """Signs that a reward was gamed: it rises while something it stands for gets worse.
 
-Each detector is a quantity of the last evaluation that the reward trained on does not see, compared
-with the untrained model of the same seed. A detector fires where the 95 % interval of the change
-over seeds lies on its suspicious side of zero, as everywhere without correction for their number.
-None is a proof: training on colour may raise saturation. Together with a gain in the reward they
-say where to look.
+Each detector is a quantity of the picked evaluation that the reward trained on does not see,
+compared with the untrained model of the same seed. A detector fires where the 95 % interval of the
+change over seeds lies on its suspicious side of zero, as everywhere without correction for their
+number. None is a proof: training on colour may raise saturation. Together with a gain in the reward
+they say where to look.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Value = Callable[[Cell], float | None]
 
 @dataclass(frozen=True)
 class Detector:
-    """A quantity of a cell's last evaluation, and the side on which a change is suspicious."""
+    """A quantity of a cell's picked evaluation, and the side on which a change is suspicious."""
 
     name: str
     suspicious: Side
@@ -102,7 +102,7 @@ def detectors(run: Run) -> list[Detector]:
     ]
     for encoder in encoders(run):
         found += _of_features(encoder)
-    measured = {name for cell in done(run) for name in cell.evaluations[-1].image_statistics}
+    measured = {name for cell in done(run) for name in cell.picked.image_statistics}
     found += [
         Detector(name.replace("_", " "), side, shows, _statistic(name))
         for name, side, shows in _PICTURES
@@ -122,7 +122,7 @@ def _of_features(encoder: str) -> list[Detector]:
             f"diversity within a prompt, {encoder}",
             "down",
             "one picture a prompt",
-            lambda cell: _mean(cell.evaluations[-1].diversity.get(encoder, [])),
+            lambda cell: _mean(cell.picked.diversity.get(encoder, [])),
         ),
         Detector(
             f"near-duplicates, {encoder}", "up", "copies", metric("near_duplicates"), untrained=0.01
@@ -150,15 +150,15 @@ assert {name for name, _, _ in _PICTURES} == set(STATISTICS)
 
 
 def _reward(name: str) -> Value:
-    return lambda cell: _mean(cell.evaluations[-1].rewards.get(name, []))
+    return lambda cell: _mean(cell.picked.rewards.get(name, []))
 
 
 def _statistic(name: str) -> Value:
-    return lambda cell: _mean(cell.evaluations[-1].image_statistics.get(name, []))
+    return lambda cell: _mean(cell.picked.image_statistics.get(name, []))
 
 
 def _bad_images(cell: Cell) -> float:
-    return float(sum(cell.evaluations[-1].bad_images.values()))
+    return float(sum(cell.picked.bad_images.values()))
 
 
 def _mean(values: list[float] | list[list[float]]) -> float | None:
@@ -183,7 +183,7 @@ def _row(run: Run, method: str, task: str) -> HackingRow:
             final_scores(run, method, task, "reward", task),
             final_scores(run, BASE, task, "reward", task),
         ),
-        path_kl=t_interval(_by_seed(cells, lambda cell: _mean(cell.evaluations[-1].path_kl))),
+        path_kl=t_interval(_by_seed(cells, lambda cell: _mean(cell.picked.path_kl))),
         signs=signs,
     )
 

@@ -77,7 +77,7 @@ class TradeOffRow:
     reward_at: dict[float, Matched]
     """Share of the untrained model's diversity to the reward there."""
     hypervolume: Interval
-    """Over seeds, of normalised reward and diversity (``results.anchors``): 1 is best-of-n's reward
+    """Over seeds, of normalised reward and diversity (``results.anchors``): 1 is the reward of 1
     with all of the untrained model's diversity."""
     planned: int
     """Seeds there were to be."""

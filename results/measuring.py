@@ -46,7 +46,7 @@ def _base_features(run: Run, cell: Cell) -> Features:
     """Those of ``base`` of the same seed; empty while it is not done."""
     for base in done_cells(run, BASE, NO_REWARD):
         if base.seed == cell.seed:
-            return store.load_features(store.features_path(base.folder, base.evaluations[-1].round))
+            return store.load_features(store.features_path(base.folder, base.picked.round))
     return {}
 
 
@@ -78,7 +78,7 @@ def measurable(run: Run) -> list[Cell]:
 
 @dataclass(frozen=True)
 class MeasuredRow:
-    """A metric of one method trained on one reward, in one encoder, at the last evaluation."""
+    """A metric of one method trained on one reward, in one encoder, at the picked evaluation."""
 
     method: str
     task: str
@@ -113,10 +113,10 @@ def measured_metrics(run: Run) -> list[MeasureRecord]:
 
 
 def final_measure(cell: Cell, metric: str, encoder: str) -> MeasuredValue | None:
-    """A metric at a cell's last evaluation."""
-    record, last = cell.measures.get(metric), cell.evaluations[-1].round
+    """A metric at a cell's picked evaluation."""
+    record, picked = cell.measures.get(metric), cell.picked.round
     values = record.values if record else []
-    return next((v for v in values if (v.round, v.encoder) == (last, encoder)), None)
+    return next((v for v in values if (v.round, v.encoder) == (picked, encoder)), None)
 
 
 def _measured_encoders(cells: list[Cell], metric: str) -> list[str]:

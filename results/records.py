@@ -7,6 +7,7 @@ A run is a folder::
                     environment.json Environment
                     metrics.jsonl    one RoundRecord a line
                     evaluations.jsonl one EvaluationRecord a line
+                    samplers.jsonl   one SamplerRecord a line, of the picked checkpoint
                     samples/<prompt index>-<image index>.png
                     features/<round>.safetensors   encoder name -> [prompts, images, width]
                     measures/<metric>.json   MeasureRecord
@@ -23,8 +24,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
-"""Version of the files of a run folder; a reader refuses any other."""
+from results.checkpoints import CheckpointRule
+
+SCHEMA_VERSION = 2
+"""Version of the files of a run folder."""
+
+READABLE_VERSIONS = (1, 2)
+"""Versions that are read; any other is refused. In version 1 the last evaluation was always the
+reported one, nothing was validated, one sampler was used, and no anchors were declared."""
 
 State = Literal["pending", "running", "done", "failed", "not_applicable"]
 
@@ -66,9 +73,18 @@ class CellConfig(Record):
     budget_images: int
     train_prompts: list[str]
     evaluation_prompts: list[str]
+    """Held-out test prompts."""
+    validation_prompts: list[str] = Field(default_factory=list)
+    """Prompts that the checkpoint is picked on; empty where the last one is taken."""
     images_per_prompt: int
+    validation_images_per_prompt: int = 0
     evaluations: int
     """How many evaluations, evenly over training; the untrained model is not among them."""
+    checkpoint: CheckpointRule = "last"
+    """Rule that picks the evaluation that is reported."""
+    etas: list[float] = Field(default_factory=list)
+    """Noise of the sampler in evaluation, that of the reported numbers first; none recorded in
+    version 1, which evaluated with the model's own."""
     rewards: list[str]
     """All rewards each evaluation is scored by."""
     protocol: str
@@ -162,8 +178,25 @@ class EvaluationRecord(Record):
     path_kl: list[list[float]] = Field(default_factory=list)
     """KL divergence from the base model along each of the first images' sampling trajectories,
     ``[prompts][images]`` in nats, sum over steps and latent dimensions; empty if not measured."""
+    validation: list[list[float]] = Field(default_factory=list)
+    """The reward trained on by ``[prompts][images]`` of the validation prompts, by which the
+    checkpoint is picked; empty if it was not measured."""
     density: DensityRecord | None = None
     """Exact metrics, where the model is one in closed form."""
+
+
+class SamplerRecord(Record):
+    """The picked checkpoint on the test prompts with another noise of the sampler, from the same
+    initial noise."""
+
+    eta: float
+    round: int
+    """Of the picked checkpoint."""
+    rewards: dict[str, list[list[float]]]
+    """As in the evaluation, and so are the next two."""
+    diversity: dict[str, list[float]]
+    bad_images: dict[str, int]
+    sampling_images_per_second: float
 
 
 class MeasuredValue(Record):
@@ -240,6 +273,15 @@ class MethodInfo(Record):
     trains: bool
 
 
+class AnchorRecord(Record):
+    """Scores of a reward that become 0 and 1, declared in the suite."""
+
+    zero: float
+    one: float
+    version: str
+    """Of the reward, when they were measured."""
+
+
 class RunRecord(Record):
     """A run: what was asked for."""
 
@@ -247,6 +289,13 @@ class RunRecord(Record):
     suite: str
     suite_config: dict[str, Any]
     protocol: str
+    """Hash of ``protocol_content``."""
+    protocol_content: dict[str, Any] = Field(default_factory=dict)
+    """All that two cells must have in common to be compared; empty in version 1."""
+    anchors: dict[str, AnchorRecord] = Field(default_factory=dict)
+    """By reward; others are normalised by the run's own controls."""
+    anchors_note: str = ""
+    """How they were measured, or why those of the suite are not used."""
     command: str
     methods: dict[str, MethodInfo]
     rewards: dict[str, RewardInfo]

@@ -1,6 +1,7 @@
 """Scores of the cells of a run, by seed.
 
-Final scores are those of the last evaluation on held-out prompts, never the best one of training.
+Final scores are those of the picked evaluation on the test prompts (``results.checkpoints``): the
+last or the best on validation, never the best of those reported.
 Only cells that are done enter; the others stay visible by their state. ``base``, the untrained
 model, runs once a seed and serves for every reward, since each evaluation is scored by all.
 """
@@ -124,10 +125,9 @@ def measure(record: EvaluationRecord, kind: Kind, name: str) -> float | None:
 def final_by_prompt(
     run: Run, method: str, task: str, kind: Kind, name: str
 ) -> dict[int, list[float]]:
-    """Seed to values [prompts] at the last evaluation of ``method`` trained on ``task``."""
+    """Seed to values [prompts] at the picked evaluation of ``method`` trained on ``task``."""
     scores = {
-        cell.seed: by_prompt(cell.evaluations[-1], kind, name)
-        for cell in done_cells(run, method, task)
+        cell.seed: by_prompt(cell.picked, kind, name) for cell in done_cells(run, method, task)
     }
     return {seed: values for seed, values in scores.items() if values}
 

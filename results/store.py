@@ -5,7 +5,7 @@ and moved into place. Logs of records (``*.jsonl``) are appended to, and a line 
 its newline is there, so a process killed while writing leaves a readable log behind.
 
     run = read_run(Path("runs/emoji-1"))
-    run.cells["dag--style--s0"].evaluations[-1].rewards["style"]
+    run.cells["dag--style--s0"].picked.rewards["style"]
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import safetensors
 import safetensors.numpy
 from pydantic import ValidationError
 
+from results.checkpoints import pick
 from results.records import (
-    SCHEMA_VERSION,
+    READABLE_VERSIONS,
     CellConfig,
     Environment,
     EvaluationRecord,
@@ -34,6 +35,7 @@ from results.records import (
     Record,
     RoundRecord,
     RunRecord,
+    SamplerRecord,
     StatusRecord,
 )
 
@@ -66,15 +68,35 @@ class Cell:
     rounds: list[RoundRecord]
     evaluations: list[EvaluationRecord]
     measures: dict[str, MeasureRecord] = field(default_factory=dict)
+    samplers: list[SamplerRecord] = field(default_factory=list)
+
+    @property
+    def picked(self) -> EvaluationRecord:
+        """The evaluation that is reported: of those made so far, of which there must be one, that
+        which the rule of the protocol picks by their validation scores."""
+        rule = self.config.checkpoint if self.config else "last"
+        return self.evaluations[pick(rule, [record.validation for record in self.evaluations])]
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder in memory; ``cells`` are in matrix order."""
+    """A run folder in memory; ``cells`` are in matrix order.
+
+    Raises ResultsError for a cell of another protocol than the run's, so that nothing computed
+    from a run puts numbers of two protocols together.
+    """
 
     folder: Path
     record: RunRecord
     cells: dict[str, Cell]
+
+    def __post_init__(self) -> None:
+        for cell in self.cells.values():
+            if cell.config is not None and cell.config.protocol != self.record.protocol:
+                raise ResultsError(
+                    f"{cell.folder}: measured by protocol {cell.config.protocol}, the run by "
+                    f"{self.record.protocol}: not comparable"
+                )
 
 
 # Paths
@@ -86,7 +108,7 @@ def cell_folder(run_folder: Path, cell_id: str) -> Path:
 
 
 def sample_path(folder: Path, prompt: int, image: int) -> Path:
-    """Final evaluation picture of a cell: ``samples/<prompt index>-<image index>.png``."""
+    """Picture of a cell's picked evaluation: ``samples/<prompt index>-<image index>.png``."""
     return folder / "samples" / f"{prompt}-{image}.png"
 
 
@@ -210,14 +232,7 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise ResultsError(f"{folder}: not a results folder (there is no run.json in it)")
     record = read_json(path, RunRecord)
-    cells = {cell_id: read_cell(folder, cell_id) for cell_id in record.cells}
-    for cell in cells.values():
-        if cell.config is not None and cell.config.protocol != record.protocol:
-            raise ResultsError(
-                f"{cell.folder}: measured by protocol {cell.config.protocol}, the run by "
-                f"{record.protocol}: not comparable"
-            )
-    return Run(folder, record, cells)
+    return Run(folder, record, {cell_id: read_cell(folder, cell_id) for cell_id in record.cells})
 
 
 def read_cell(run_folder: Path, cell_id: str) -> Cell:
@@ -243,6 +258,7 @@ def read_cell(run_folder: Path, cell_id: str) -> Cell:
         environment=_if_there(folder / "environment.json", Environment),
         rounds=_log(folder / "metrics.jsonl", RoundRecord),
         evaluations=_log(folder / "evaluations.jsonl", EvaluationRecord),
+        samplers=_log(folder / "samplers.jsonl", SamplerRecord),
         measures={
             path.stem: read_json(path, MeasureRecord)
             for path in sorted((folder / "measures").glob("[!.]*.json"))
@@ -274,9 +290,10 @@ def _parse(path: Path, text: str, kind: type[RecordType], where: str = "") -> Re
     if "schema_version" in kind.model_fields and isinstance(fields, dict):
         # Looked at first: with another version, other fields are to be expected.
         version = fields.get("schema_version")
-        if version != SCHEMA_VERSION:
+        if version not in READABLE_VERSIONS:
+            readable = " and ".join(map(str, READABLE_VERSIONS))
             raise ResultsError(
-                f"{path}: schema version {version!r}, but this program reads {SCHEMA_VERSION}"
+                f"{path}: schema version {version!r}, but this program reads {readable}"
             )
     try:
         return kind.model_validate(fields)

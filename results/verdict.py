@@ -197,11 +197,11 @@ def _incomplete(rows: list[TaskRow]) -> Iterable[Claim]:
             missing.append(Item(row.method, note=f"{note}: {row.reason}" if row.reason else note))
     yield Claim("missing", "No full result", missing)
     bad = [Item(row.method, note=bad_images(row)) for row in rows if row.bad_images]
-    yield Claim("bad", "Bad images in the last evaluation", bad)
+    yield Claim("bad", "Bad images in the picked evaluation", bad)
 
 
 def bad_images(row: TaskRow) -> str:
-    """How many images of a row's last evaluations are bad, by kind; empty if none is."""
+    """How many images of a row's picked evaluations are bad, by kind; empty if none is."""
     return ", ".join(
         numbers.count(number, f"{kind.replace('_', '-')} image")
         for kind, number in row.bad_images.items()

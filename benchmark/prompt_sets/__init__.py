@@ -11,6 +11,7 @@ from benchmark.errors import did_you_mean
 
 FOLDER = Path(__file__).parent
 _BACKGROUND = re.compile(r",\s*on an? \w+ background\s*$")
+_ARTICLE = re.compile(r"^(an?|the) ")
 
 
 def names() -> list[str]:
@@ -40,10 +41,21 @@ def content(prompt: str) -> str:
     return _BACKGROUND.sub("", " ".join(prompt.lower().split()))
 
 
-def shared(train: Sequence[str], evaluation: Sequence[str]) -> list[str]:
-    """Evaluation prompts whose subject and style occur together in a training prompt."""
+def shared(train: Sequence[str], test: Sequence[str]) -> list[str]:
+    """Test prompts whose subject and style occur together in a training prompt."""
     trained = {content(prompt) for prompt in train}
-    return [prompt for prompt in evaluation if content(prompt) in trained]
+    return [prompt for prompt in test if content(prompt) in trained]
+
+
+def subject(prompt: str) -> str:
+    """What a prompt is of, in lower case: all before the first comma, without its article."""
+    return _ARTICLE.sub("", " ".join(prompt.lower().split()).partition(",")[0].strip())
+
+
+def shared_subjects(others: Sequence[str], prompts: Sequence[str]) -> list[str]:
+    """Those of ``prompts`` whose subject one of ``others`` asks for, in whatever style."""
+    taken = {subject(prompt) for prompt in others}
+    return [prompt for prompt in prompts if subject(prompt) in taken]
 
 
 def duplicates(prompts: Sequence[str]) -> list[str]:

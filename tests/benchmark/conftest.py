@@ -51,7 +51,8 @@ def write_suite(folder: Path, model: Path) -> Path:
         "model": {"name": str(model), "sampling_steps": 3, "guidance_scale": 2.0, "device": "cpu"},
         "prompts": {
             "train": ["a cat, noto style", "a dog, noto style", "a fox, fluent style"],
-            "evaluation": ["a cat, fluent style", "a lion, noto style, on a red background"],
+            "validation": ["a bear, noto style", "an owl, fluent style"],
+            "test": ["a cat, fluent style", "a lion, noto style, on a red background"],
         },
         "rewards": ["jpeg_compressibility", "colourfulness"],
         "methods": {
@@ -62,6 +63,7 @@ def write_suite(folder: Path, model: Path) -> Path:
         "evaluation": {
             "images_per_prompt": 2,
             "times": 2,
+            "checkpoint": "best-on-validation",
             "batch_size": 3,
             "encoders": ["efficientnet-lite0"],
         },

@@ -17,6 +17,7 @@ from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
 from diffusion.mixture import load_mixture
 from diffusion.pipelines import load_policy
+from diffusion.rollout import initial_latents
 
 PROMPTS = ["a cat, fluent style", "a lion, noto style"]
 
@@ -82,6 +83,30 @@ def test_images_depend_on_the_seed_and_not_on_the_batch(policy: LatentDiffusion)
         evaluator(policy, batch_size=3).evaluate().images, images, atol=1e-4, rtol=0
     )
     assert (evaluator(policy, seed=1).evaluate().images - images).abs().mean() > 1e-3
+
+
+def test_samplers_share_the_initial_noise(policy: LatentDiffusion) -> None:
+    without = dataclasses.replace(evaluator(policy), eta=0.0)
+    latents = initial_latents(policy, without._generators())
+    conditioning = policy.encode(without._prompts())
+    with torch.no_grad():
+        for index in range(policy.schedule.steps):
+            step = torch.full((len(latents),), index)
+            prediction = policy.predict_noise(latents, step, conditioning)
+            latents = policy.transition(step, latents, prediction.guided, eta=0.0).mean
+        expected = policy.decode(latents).unflatten(0, (2, 2))
+    torch.testing.assert_close(without.evaluate().images, expected)
+    assert (evaluator(policy).evaluate().images - expected).abs().mean() > 1e-3
+
+
+def test_rewards_alone_are_those_of_a_whole_evaluation(policy: LatentDiffusion) -> None:
+    whole = evaluator(policy, batch_size=3).evaluate().rewards["colourfulness"]
+    assert evaluator(policy, batch_size=3).reward_values("colourfulness") == whole
+    assert policy.ledger.counts()["reward_calls"] == policy.ledger.counts()["unet_forward"] == 0
+    weights = policy.state_dict()
+    policy.load_state_dict({name: value * torch.nan for name, value in weights.items()})
+    spoilt = torch.tensor(evaluator(policy).reward_values("colourfulness"))
+    assert spoilt.isnan().all()
 
 
 def test_more_candidates_are_never_worse(policy: LatentDiffusion) -> None:

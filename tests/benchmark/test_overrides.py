@@ -26,7 +26,7 @@ def test_fields_of_the_suite() -> None:
     assert result.model.eta == 0.5
     assert result.prompts.train == ("a cat",)
     assert result.seeds == (0, 1, 2, 3)
-    assert result.prompts.evaluation == suite.check(*suite.read("emoji")).prompts.evaluation
+    assert result.prompts.test == suite.check(*suite.read("emoji")).prompts.test
 
 
 @pytest.mark.parametrize("key", ["ddpo.learning_rate", "methods.ddpo.learning_rate"])

@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.protocol import digest
 from diffusion.ledger import PHASES
 from results import reproduction, store
 from results.diversity import pairwise_cosine_distance
+from results.records import RunRecord
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
+from tests.results.synthetic import as_version_1
 
 COLOUR, JPEG = "ddpo--colourfulness--s0", "ddpo--jpeg_compressibility--s0"
 
@@ -234,7 +237,7 @@ def test_a_failing_cell_leaves_the_others_done(tmp_path: Path, tiny_model: Path)
 
 def test_the_embedded_model_runs(tmp_path: Path) -> None:
     settings = ["budget.images=8", "evaluation.images_per_prompt=2", "evaluation.times=1"]
-    settings += ["model.sampling_steps=2", "prompts.evaluation=[a lion]"]
+    settings += ["model.sampling_steps=2", "prompts.test=[a lion]"]
     settings += ["ddpo={prompts_per_round: 2, images_per_prompt: 2}"]
     changes = [argument for setting in settings for argument in ("--set", setting)]
     arguments = ("--methods", "ddpo", "--rewards", "colourfulness", "--seeds", "0", *changes)
@@ -285,3 +288,45 @@ def test_an_interrupted_run_ends_its_processes(tmp_path: Path, tiny_model: Path)
     assert len(errors.strip().splitlines()) == 1
     wait_for(lambda: not alive(child), seconds=20)
     assert store.read_run(run).cells[COLOUR].status.reason == "interrupted"
+
+
+def test_the_run_keeps_the_content_of_its_protocol(
+    finished: store.Run, benchmark_command: Command
+) -> None:
+    record = finished.record
+    assert digest(record.protocol_content) == record.protocol
+    assert record.protocol_content["checkpoint"] == "best-on-validation"
+    assert record.protocol_content["further_etas"] == [0.0]
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    main = page[page.index("<main") : page.index("</main>")]
+    assert main.count("<table") == main.count(f"protocol <code>{record.protocol}</code></span>")
+    measured = benchmark_command("measure", "all", finished.folder)
+    assert record.protocol in measured.stdout
+
+
+def test_another_protocol_is_refused_by_name(
+    work: Path, tmp_path: Path, benchmark_command: Command
+) -> None:
+    run = tmp_path / "copy"
+    shutil.copytree(work / "runs" / "tiny-001", run)
+    record = store.read_json(run / "run.json", RunRecord)
+    rewards = record.protocol_content["rewards"] | {"colourfulness": "0"}
+    content = record.protocol_content | {"rewards": rewards}
+    changed = record.model_copy(update={"protocol": "0" * 16, "protocol_content": content})
+    store.write_json(run / "run.json", changed)
+    arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
+    message = one_line_error(benchmark_command(*arguments), 4)
+    assert "holds a run with other settings (rewards.colourfulness)" in message
+
+
+def test_a_folder_of_version_1_is_reported_and_not_added_to(
+    work: Path, tmp_path: Path, benchmark_command: Command
+) -> None:
+    run = tmp_path / "old"
+    shutil.copytree(work / "runs" / "tiny-001", run)
+    as_version_1(run)
+    done = benchmark_command("report", run)
+    assert done.returncode == 0, done.stderr
+    arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
+    message = one_line_error(benchmark_command(*arguments), 4)
+    assert "holds a run with other settings (protocol)" in message

@@ -17,7 +17,7 @@ MINIMAL = """
 name: minimal
 prompts:
   train: [a cat]
-  evaluation: [a dog]
+  test: [a dog]
 rewards: [colourfulness]
 methods: [ddpo]
 """
@@ -94,7 +94,24 @@ def test_seeds_that_are_none(text: str) -> None:
         (("rewards:", "reward:"), r"suite\.yaml:6: unknown key 'reward'; did you mean 'rewards'"),
         (("  train:", "  trian:"), r"suite\.yaml:4: unknown key 'prompts.trian'; did you .*train"),
         (("[a dog]", "[A  Cat]"), r"overlap.*'A Cat'"),
-        (("[a dog]", "[]"), r"suite\.yaml:5: prompts\.evaluation"),
+        (
+            ("  test:", "  evaluation:"),
+            r"suite\.yaml:3: prompts: .*is called 'test' now",
+        ),
+        (("[a dog]", "[a dog]\n  validation: [A Dog, b]"), r"test and validation overlap: 1 .*Dog"),
+        (("[a dog]", "[a dog]\n  validation: ['the cat, x']"), r"train and validation .*the cat"),
+        (
+            ("[ddpo]", "[ddpo]\nevaluation: {checkpoint: best-on-validation}"),
+            r"best-on-validation needs prompts\.validation",
+        ),
+        (("[ddpo]", "[ddpo]\nevaluation: {checkpoint: best}"), r"suite\.yaml:8: .*checkpoint"),
+        (("[ddpo]", "[ddpo]\nevaluation: {etas: [1, 1]}"), r"suite\.yaml:8: .*an eta occurs twice"),
+        (("[ddpo]", "[ddpo]\nevaluation: {etas: [2]}"), r"suite\.yaml:8: evaluation\.etas"),
+        (
+            ("[ddpo]", "[ddpo]\nanchors: {rewards: {style: {version: '1', zero: 2, one: 1}}}"),
+            r"suite\.yaml:8: .*one has to be above zero",
+        ),
+        (("[a dog]", "[]"), r"suite\.yaml:5: prompts\.test"),
         (("[a cat]", "[a cat, a cat]"), r"'a cat' occurs twice"),
         (("[a cat]", "animals-trian"), r"unknown prompt set .*did you mean 'animals-train'"),
         (("[a cat]", "none.txt"), r"none\.txt cannot be read"),

@@ -17,6 +17,7 @@ from benchmark.warm_up import settled, warm_up
 from diffusion.ledger import Ledger
 from methods.ddpo_sf import DdpoSf
 from results import store
+from results.records import SCHEMA_VERSION
 from results.throughput import FILE_NAME, ThroughputRecord
 from rewards.style import Style
 from tests.benchmark.conftest import Command, one_line_error
@@ -122,7 +123,7 @@ def measured(
 
 def test_the_command_from_end_to_end(measured: tuple[str, ThroughputRecord]) -> None:
     printed, record = measured
-    assert record.schema_version == 1
+    assert record.schema_version == SCHEMA_VERSION
     assert [row.method for row in record.methods] == ["dag", "ddpo"]
     assert "jpeg_compressibility has none" in record.not_measured["alignprop"]
     assert "base does not train" in record.not_measured["base"]

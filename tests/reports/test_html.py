@@ -17,7 +17,8 @@ from tests.results.synthetic import Synthetic
 
 SECTIONS = [
     *("findings", "coverage", "scatter", "scores", "comparisons", "curves", "trade-off"),
-    *("aggregates", "cross", "hacking", "metrics", "cost", "pictures", "setup", "reproduction"),
+    *("aggregates", "cross", "hacking", "metrics", "cost", "pictures", "protocol", "setup"),
+    "reproduction",
 ]
 
 

@@ -8,8 +8,9 @@ diversity falls as the reward rises.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,9 @@ class Synthetic:
     methods: Sequence[str] = tuple(GAIN)
     measured: bool = False
     """Whether metrics are computed and written too, which takes a second or two."""
+    validated: bool = False
+    """Whether the checkpoint is picked on validation, the third of four, and sampled at eta 0."""
+    anchors: Mapping[str, records.AnchorRecord] = field(default_factory=dict)
 
     def write(self) -> Path:
         """All cells, ``ddpo--style--s1`` failed and ``alignprop`` on the second reward refused."""
@@ -68,6 +72,8 @@ class Synthetic:
             suite="synthetic",
             suite_config={"name": "synthetic", "budget": {"images": BUDGET}},
             protocol=PROTOCOL,
+            anchors=dict(self.anchors),
+            anchors_note="measured once" if self.anchors else "",
             command="python -m benchmark run --suite synthetic",
             methods={
                 method: records.MethodInfo(
@@ -126,6 +132,10 @@ class Synthetic:
             evaluations=EVALUATIONS,
             rewards=list(self.rewards),
             protocol=PROTOCOL,
+            validation_prompts=["a bear"] if self.validated else [],
+            validation_images_per_prompt=2 if self.validated else 0,
+            checkpoint="best-on-validation" if self.validated else "last",
+            etas=[1.0, 0.0] if self.validated else [],
         )
 
     def environment(self) -> records.Environment:
@@ -152,6 +162,8 @@ class Synthetic:
             store.append_jsonl(folder / "evaluations.jsonl", record)
             if method in GAIN:
                 store.append_jsonl(folder / "metrics.jsonl", round_record(record))
+        if self.validated and method != "best-of-n":
+            store.append_jsonl(folder / "samplers.jsonl", at_eta_0(record))
         self.write_samples(folder, method, seed)
         status = records.StatusRecord(
             state="done",
@@ -203,6 +215,7 @@ class Synthetic:
             sampling_images_per_second=7.5 + seed,
             image_statistics=statistics,
             path_kl=[[3 * share + 0.1 * seed]] * len(self.prompts) if trained else [],
+            validation=[[0.5 - abs(share - 0.75), 0.5]] if self.validated and trained else [],
         )
         return record, features
 
@@ -251,6 +264,21 @@ def round_record(evaluation: records.EvaluationRecord) -> records.RoundRecord:
     )
 
 
+def at_eta_0(evaluation: records.EvaluationRecord) -> records.SamplerRecord:
+    """The same images, each 0.05 better."""
+    return records.SamplerRecord(
+        eta=0.0,
+        round=evaluation.round,
+        rewards={
+            name: [[value + 0.05 for value in images] for images in prompts]
+            for name, prompts in evaluation.rewards.items()
+        },
+        diversity=evaluation.diversity,
+        bad_images={"non_finite": 0, "black": 1, "constant": 0},
+        sampling_images_per_second=8.0,
+    )
+
+
 def failed_status() -> records.StatusRecord:
     """A cell that ran out of memory."""
     return records.StatusRecord(
@@ -274,3 +302,29 @@ def picture(random: np.random.Generator, background: tuple[int, ...], radius: fl
     content = io.BytesIO()
     image.save(content, "PNG")
     return content.getvalue()
+
+
+def as_version_1(folder: Path) -> Path:
+    """The folder as a program of before protocols named their checkpoint would have left it."""
+    new = {
+        "run.json": ("protocol_content", "anchors", "anchors_note"),
+        "config.json": ("validation_prompts", "validation_images_per_prompt", "checkpoint", "etas"),
+        "evaluations.jsonl": ("validation",),
+    }
+    for path in folder.glob("cells/*/samplers.jsonl"):
+        path.unlink()
+    for name, fields in new.items():
+        for path in (*folder.glob(name), *folder.glob(f"cells/*/{name}")):
+            records = [json.loads(line) for line in _lines(path)]
+            for record in records:
+                if "schema_version" in record:
+                    record["schema_version"] = 1
+                for each in fields:
+                    del record[each]
+            path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text()
+    return text.splitlines() if path.suffix == ".jsonl" else [text]

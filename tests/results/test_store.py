@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from results import records, store
-from tests.results.synthetic import PROTOCOL, Synthetic
+from tests.results.synthetic import PROTOCOL, Synthetic, as_version_1
 
 
 def round_record(number: int, loss: float = 0.5) -> records.RoundRecord:
@@ -150,10 +150,18 @@ def test_another_schema_version_is_refused_before_its_fields_are_read(
 ) -> None:
     run_folder = Synthetic(tmp_path).write()
     fields = json.loads((run_folder / name).read_text())
-    fields |= {"schema_version": 2, "a_new_field": True}
+    fields |= {"schema_version": 3, "a_new_field": True}
     (run_folder / name).write_text(json.dumps(fields))
     message = one_line(run_folder)
-    assert name in message and "schema version 2" in message and "reads 1" in message
+    assert name in message and "schema version 3" in message and "reads 1 and 2" in message
+
+
+def test_a_folder_of_version_1_is_read_as_it_was_reported(tmp_path: Path) -> None:
+    run = store.read_run(as_version_1(Synthetic(tmp_path).write()))
+    assert run.record.schema_version == 1 and run.record.protocol == PROTOCOL
+    cell = run.cells["dag--style--s0"]
+    assert cell.picked is cell.evaluations[-1]
+    assert cell.samplers == [] and run.record.anchors == {}
 
 
 @pytest.mark.parametrize(

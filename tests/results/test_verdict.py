@@ -52,7 +52,7 @@ def test_a_method_that_beats_best_of_n_only_at_the_end_is_granted_that(run: Run)
 def test_missing_cells_and_bad_images_are_told(run: Run) -> None:
     style = {claim.text: str(claim) for claim in verdict.claims(run, "style")}
     assert "ddpo 2 of 3 seeds done: RuntimeError: out of memory" in style["No full result"]
-    assert "ddpo 2 constant images" in style["Bad images in the last evaluation"]
+    assert "ddpo 2 constant images" in style["Bad images in the picked evaluation"]
     colour = {claim.text: str(claim) for claim in verdict.claims(run, "colourfulness")}
     assert "alignprop does not apply: needs a reward gradient" in colour["No full result"]
 
@@ -70,7 +70,7 @@ def test_one_seed_allows_no_claim(tmp_path: Path) -> None:
     assert "cannot be said" in verdict.headline(run)
     assert texts(run, "style") == {
         "One seed only, so no interval": ["dag", "ddpo", "alignprop"],
-        "Bad images in the last evaluation": ["ddpo"],
+        "Bad images in the picked evaluation": ["ddpo"],
     }
 
 
