@@ -93,7 +93,7 @@ class DagKlConfig(MethodConfig):
     timestep_draw: interface.TimestepDraw = "random"
     step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
-    flow_learning_rate: flow_options.FlowLearningRate = 1e-2
+    flow_learning_rate: flow_options.FlowLearningRate = 1e-3
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     flow_gradient_clip: flow_options.FlowGradientClip = 1.0
