@@ -55,7 +55,9 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         raise UsageError(f"--out {folder}: {error}") from error
     changes = _changes(_what(before.suite_config), _what(record.suite_config))
     if not changes and before.protocol != record.protocol:
-        changes = _changes(before.protocol_content, record.protocol_content) or ["protocol"]
+        # Version 1 kept the hash alone.
+        known = before.protocol_content
+        changes = _changes(known, record.protocol_content) if known else ["protocol"]
     if changes:
         raise UsageError(
             f"--out {folder}: holds a run with other settings ({', '.join(changes)}); "

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 
 import rewards
-from benchmark import overrides, suite
+from benchmark import overrides, run_folder, suite
 from benchmark import protocol as protocols
+from benchmark.errors import UsageError
 from benchmark.models import find_model
 from benchmark.protocol import Protocol, digest, model_identity
 from benchmark.suite import Suite
+from results import store
+from tests.results.synthetic import Synthetic, as_version_1
 
 REWARDS = {"colourfulness": "1"}
 ENCODERS = {"scorer": "abc"}
@@ -161,3 +164,14 @@ def test_a_model_is_its_content_and_not_its_path(tiny_model: Path, tmp_path: Pat
     weights.write_bytes(content)
     assert model_identity(str(copy), copy) != model_identity(str(tiny_model), tiny_model)
     assert model_identity("owner/name", None) == "owner/name"
+
+
+def test_nothing_is_added_to_a_folder_of_version_1(tmp_path: Path) -> None:
+    folder = as_version_1(Synthetic(tmp_path).write())
+    before = store.read_run(folder).record
+    now = before.model_copy(update={"protocol": protocol().hash})
+    with pytest.raises(UsageError, match=r"holds a run with other settings \(protocol\)"):
+        run_folder.check_usable(folder, now)
+    suite_config = before.suite_config | {"prompts": {"test": ["a lion"]}}
+    with pytest.raises(UsageError, match=r"other settings \(prompts\.?\w*\)"):
+        run_folder.check_usable(folder, now.model_copy(update={"suite_config": suite_config}))

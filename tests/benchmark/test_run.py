@@ -23,7 +23,6 @@ from results import reproduction, store
 from results.diversity import pairwise_cosine_distance
 from results.records import RunRecord
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command, write_suite
-from tests.results.synthetic import as_version_1
 
 COLOUR, JPEG = "ddpo--colourfulness--s0", "ddpo--jpeg_compressibility--s0"
 
@@ -317,16 +316,3 @@ def test_another_protocol_is_refused_by_name(
     arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
     message = one_line_error(benchmark_command(*arguments), 4)
     assert "holds a run with other settings (rewards.colourfulness)" in message
-
-
-def test_a_folder_of_version_1_is_reported_and_not_added_to(
-    work: Path, tmp_path: Path, benchmark_command: Command
-) -> None:
-    run = tmp_path / "old"
-    shutil.copytree(work / "runs" / "tiny-001", run)
-    as_version_1(run)
-    done = benchmark_command("report", run)
-    assert done.returncode == 0, done.stderr
-    arguments = ("run", "--suite", work / "tiny.yaml", "--out", run)
-    message = one_line_error(benchmark_command(*arguments), 4)
-    assert "holds a run with other settings (protocol)" in message
