@@ -104,7 +104,9 @@ class Table:
 
     def _shown(self) -> list[list[str]]:
         places = [
-            numbers.column_decimals(row[i] for row in self.rows if isinstance(row[i], Interval))
+            numbers.column_decimals(
+                value for row in self.rows if isinstance(value := row[i], Interval)
+            )
             for i in range(len(self.columns))
         ]
         return [[_readable(value, places[i]) for i, value in enumerate(row)] for row in self.rows]
