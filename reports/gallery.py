@@ -82,6 +82,11 @@ class Gallery:
         return list(dict.fromkeys(panel.task for panel in self.panels))
 
     @property
+    def rules(self) -> set[str]:
+        """Rules that chose a picture somewhere."""
+        return {rule for panel in self.panels for rule in panel.rules}
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds, each once."""
         return list(dict.fromkeys(panel.seed for panel in self.panels))
