@@ -82,6 +82,11 @@ class Gallery:
         return list(dict.fromkeys(panel.task for panel in self.panels))
 
     @property
+    def rules(self) -> set[str]:
+        """Rules that chose a picture somewhere."""
+        return {rule for panel in self.panels for rule in panel.rules}
+
+    @property
     def seeds(self) -> list[int]:
         """Seeds, each once."""
         return list(dict.fromkeys(panel.seed for panel in self.panels))
@@ -103,6 +108,8 @@ class Plan:
     images: int
     quality: int | None
     """WebP quality; None is lossless."""
+    picks: bool = True
+    """Whether pictures chosen by rule are shown."""
 
 
 def build(run: Run, limit: int = EMBEDDED_BYTES) -> Gallery:
@@ -122,7 +129,8 @@ def build(run: Run, limit: int = EMBEDDED_BYTES) -> Gallery:
 
 
 def _plans(prompts: int, images: int) -> Iterator[Plan]:
-    """From the fullest to the smallest: first quality goes, then images, then prompts."""
+    """From the fullest to the smallest: first quality goes, then images, then prompts, last what
+    was chosen by rule."""
     yield Plan(prompts, images, None)
     yield Plan(prompts, images, 90)
     while images > 1:
@@ -131,6 +139,7 @@ def _plans(prompts: int, images: int) -> Iterator[Plan]:
     while prompts > 1:
         prompts = math.ceil(prompts / 2)
         yield Plan(prompts, images, 85)
+    yield Plan(prompts, images, 85, picks=False)
 
 
 def _seeds(run: Run) -> list[int]:
@@ -163,7 +172,7 @@ def _pictures(cell: Cell, task: str, plan: Plan) -> list[list[Picture]]:
 
 def _picks(cell: Cell, task: str, plan: Plan) -> dict[str, list[tuple[Pick, Picture]]]:
     found: dict[str, list[tuple[Pick, Picture]]] = {}
-    for pick in picks(cell, task) if plan.images else []:
+    for pick in picks(cell, task) if plan.images and plan.picks else []:
         source = _data_uri(cell, pick.prompt, pick.image, plan.quality)
         found.setdefault(pick.rule, []).append((pick, Picture(source, pick.value)))
     return found

@@ -35,7 +35,7 @@ class Pick:
 
 def picks(cell: Cell, task: str) -> list[Pick]:
     """Those of a cell that is done, by the reward ``task``; empty where nothing was scored."""
-    values = cell.evaluations[-1].rewards.get(task, [])
+    values = cell.picked.rewards.get(task, [])
     ranked = sorted(
         (value, prompt, image)
         for prompt, images in enumerate(values)
@@ -56,7 +56,7 @@ def picks(cell: Cell, task: str) -> list[Pick]:
 def _pair(cell: Cell, values: list[list[float]]) -> list[Pick]:
     """The two pictures of one prompt that are nearest; none without stored features."""
     try:
-        features = store.load_features(store.features_path(cell.folder, cell.evaluations[-1].round))
+        features = store.load_features(store.features_path(cell.folder, cell.picked.round))
     except ResultsError:
         return []
     vectors = next(iter(features.values()), np.empty((0, 0, 0))).astype(np.float64)

@@ -12,7 +12,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from results import (
@@ -54,6 +54,13 @@ class Table:
     caption: str
     columns: list[str]
     rows: list[list[Value]]
+    protocol: str = ""
+    """Hash of the protocol that measured it: a column of the CSV, in the caption elsewhere."""
+
+    @property
+    def heading(self) -> str:
+        """The caption with the protocol."""
+        return f"{self.caption} Protocol {self.protocol}." if self.protocol else self.caption
 
     def csv(self) -> str:
         """Numbers in full; an interval as mean, low and high; empty where there is no value."""
@@ -63,10 +70,13 @@ class Table:
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         head = zip(self.columns, wide, strict=True)
-        writer.writerow([part for name, is_wide in head for part in _heads(name, is_wide)])
+        stamp = {"protocol": self.protocol} if self.protocol else {}
+        heads = [part for name, is_wide in head for part in _heads(name, is_wide)]
+        writer.writerow([*heads, *stamp])
         for row in self.rows:
             cells = zip(row, wide, strict=True)
-            writer.writerow([part for value, is_wide in cells for part in _plain(value, is_wide)])
+            values = [part for value, is_wide in cells for part in _plain(value, is_wide)]
+            writer.writerow([*values, *stamp.values()])
         return stream.getvalue()
 
     def markdown(self) -> str:
@@ -75,7 +85,7 @@ class Table:
         left = [_is_text(self.rows, i) for i in range(len(self.columns))]
         lines.insert(1, ["---" if text else "---:" for text in left])
         rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{_markdown(self.caption)}\n\n{rows}\n"
+        return f"{_markdown(self.heading)}\n\n{rows}\n"
 
     def latex(self) -> str:
         """A ``table`` with the rules of booktabs."""
@@ -88,7 +98,7 @@ class Table:
                 "% needs \\usepackage{booktabs}",
                 r"\begin{table}",
                 r"\centering",
-                rf"\caption{{{_latex(self.caption)}}}",
+                rf"\caption{{{_latex(self.heading)}}}",
                 rf"\label{{tab:{self.name}}}",
                 rf"\begin{{tabular}}{{{columns}}}",
                 r"\toprule",
@@ -104,7 +114,9 @@ class Table:
 
     def _shown(self) -> list[list[str]]:
         places = [
-            numbers.column_decimals(v for row in self.rows if isinstance(v := row[i], Interval))
+            numbers.column_decimals(
+                value for row in self.rows if isinstance(value := row[i], Interval)
+            )
             for i in range(len(self.columns))
         ]
         return [[_readable(value, places[i]) for i, value in enumerate(row)] for row in self.rows]
@@ -142,7 +154,8 @@ def tables(run: Run) -> list[Table]:
         _metrics(run),
         _cost(run),
     ]
-    return [table for table in every if table.rows]
+    protocol = run.record.protocol
+    return [replace(table, protocol=protocol) for table in every if table.rows]
 
 
 def _coverage(run: Run) -> Table:
@@ -168,7 +181,7 @@ def _scores(run: Run) -> Table:
     columns = ["trained on", "method", "seeds", "reward", "tier", "change", "p adjusted"]
     for encoder in encoders:
         columns += [f"diversity {encoder}", f"diversity {encoder} change"]
-    caption = "Held-out reward and diversity of the last evaluation, change against base."
+    caption = "Held-out reward and diversity of the picked checkpoint, change against base."
     return Table("scores", caption, columns, rows)
 
 
@@ -261,7 +274,7 @@ def _metrics(run: Run) -> Table:
         for row in measuring.measured_rows(run, record.metric)
     ]
     columns = ["metric", "encoder", "trained on", "method", "value", "change", "refused"]
-    return Table("metrics", "Metrics of the last evaluation's features.", columns, rows)
+    return Table("metrics", "Metrics of the picked checkpoint's features.", columns, rows)
 
 
 def _cost(run: Run) -> Table:

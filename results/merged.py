@@ -115,6 +115,7 @@ def _record(
             "methods": methods,
             "rewards": {**first.rewards, **second.rewards},
             "unscored": {**first.unscored, **second.unscored},
+            "anchors": {**first.anchors, **second.anchors},
             "seeds": sorted({*first.seeds, *second.seeds}),
             "cells": cells,
         }
@@ -149,7 +150,7 @@ def _base_notes(first: Run, second: Run) -> list[str]:
     note = "Base of one protocol is the same in both: a cell that both have is shown as A's"
     ours, theirs = ({c.seed: c for c in _bases(run)} for run in (first, second))
     distances = [
-        _distance(ours[seed].evaluations[-1].rewards, theirs[seed].evaluations[-1].rewards)
+        _distance(ours[seed].picked.rewards, theirs[seed].picked.rewards)
         for seed in ours
         if seed in theirs
     ]

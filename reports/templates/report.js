@@ -134,7 +134,7 @@
     dialog.showModal();
     content.scrollTop = 0;
   };
-  for (const button of document.querySelectorAll(".points button")) {
+  for (const button of document.querySelectorAll(".openers button")) {
     button.addEventListener("click", () => show(button, button.dataset.method, [button.dataset.seed]));
   }
   dialog.addEventListener("click", (event) => {

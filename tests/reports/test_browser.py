@@ -198,9 +198,14 @@ def test_it_prints_on_paper(report: Chromium, tmp_path: Path) -> None:
     report.look(WIDE, dark=True, media="print")
     style = "getComputedStyle(document.%s)"
     assert report.run(f"{style % 'body'}.backgroundColor") == "rgb(255, 255, 255)"
-    for selector in ("nav", ".controls", ".points", ".skip"):
+    for selector in ("nav", ".controls", ".openers", ".skip"):
         found = style % f"querySelector('{selector}')"
         assert report.run(f"{found}.display") == "none"
+    # Symbols of the points are part of the figures; tables end where the paper does.
+    marker = "querySelector('[data-kind=\"scatter\"] .scatterlayer path.point')"
+    assert report.run(f"document.{marker}.getBoundingClientRect().width") > 0
+    report.look(1000, media="print")  # A4 on its side, in CSS pixels
+    assert report.run("document.documentElement.scrollWidth") <= 1000
     assert report.pdf(tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
     report.look(WIDE)
 
@@ -220,7 +225,7 @@ def test_hostile_text_does_nothing(browser: Chromium, tmp_path: Path) -> None:
     assert browser.run("document.querySelectorAll('img[src=x]').length") == 0
     axis = browser.run("document.querySelector('[data-kind=\"scatter\"] .ytitle').textContent")
     assert axis == f"style ({evil})"
-    browser.run("document.querySelector('.points button').click()")
+    browser.run("document.querySelector('.openers button').click()")
     headings = browser.run(
         "[...document.querySelectorAll('#shown h4')].map((each) => each.textContent)"
     )
@@ -245,7 +250,7 @@ def test_parts_of_a_comparison_have_controls_of_their_own(
     )
     assert titles == ["Training images"] * 2 + ["Reward calls"] * 2
     for part in ("A", "B"):
-        browser.run(f"document.querySelector('[data-part=\"{part}\"] .points button').click()")
+        browser.run(f"document.querySelector('[data-part=\"{part}\"] .openers button').click()")
         sources = browser.run(SHOWN)
         browser.press("Escape")
         gallery = (

@@ -193,7 +193,8 @@ def test_cells_of_other_environments_are_named(tmp_path: Path) -> None:
     page = Page(render(store.read_run(folder)))
     values = [c for c in page.find("td") if c.attributes.get("data-property") == "cpu"]
     assert {value.text for value in values} == {"a processor", "another processor"}
-    (row,) = [row for row in page.find("tr") if "another processor" in row.text]
+    other = next(value for value in values if value.text == "another processor")
+    row = other.parents[-1]
     assert "dag--style--s1" in row.text and "1 cell" in row.text
 
 

@@ -64,8 +64,9 @@ def test_the_pair_is_the_nearest_of_one_prompt(cell: Cell) -> None:
 
 
 def test_the_gallery_shows_them_from_the_whole_evaluation(run: Run) -> None:
-    built = gallery.build(run, 40_000)
+    built = gallery.build(run, 150_000)
     panel = next(panel for panel in built.panels if (panel.task, panel.seed) == ("style", 0))
+    assert len(built.prompts) < built.all_prompts
     assert list(panel.rules) == ["worst", "median", "best", "pair"]
     column = next(column for column in panel.columns if column.method == "dag")
     rewards = run.cells["dag--style--s0"].evaluations[-1].rewards["style"]

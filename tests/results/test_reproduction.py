@@ -68,8 +68,10 @@ def test_the_key_is_of_all_that_decides_the_numbers(run: Run, tmp_path: Path) ->
     )
     cell = run.cells["dag--style--s0"]
     assert cell.config is not None
-    changes: list[dict[str, Any]] = [{"budget_images": 1}, {"method_config": {}}]
-    for change in [*changes, {"protocol": "0"}, {"seed": 9}]:
+    changes: list[dict[str, Any]] = [
+        *({"budget_images": 1}, {"method_config": {}}, {"protocol": "0"}, {"seed": 9})
+    ]
+    for change in changes:
         changed = replace(cell, config=cell.config.model_copy(update=change))
         assert reproduction.key(changed) != keys[cell.cell_id]
     turned = cell.config.model_copy(update={"rewards": cell.config.rewards[::-1]})
