@@ -99,9 +99,8 @@ FlowLearningRate = Annotated[
     Field(
         gt=0,
         description="AdamW learning rate of the flow network. Released 3e-4 for 200 updates; "
-        "1e-3. With 'flow_levels: round' the network has no levels to find, and a fast one moves "
-        "them within a round, after they were fitted: at 1e-2 the second update of a round has "
-        "residuals whose offset is larger than their spread. With 'learned', 1e-2.",
+        "1e-3. With 'flow_levels: round' the network has no levels to find, and one at 1e-2 left a "
+        "short run with larger residuals (docs/tuning.md). With 'learned', 1e-2.",
     ),
 ]
 FlowGradientClip = Annotated[

@@ -159,9 +159,8 @@ def test_every_method_conforms_on_stable_diffusion(
 ) -> None:
     # Guidance multiplies the rounding of both branches, and 256 dimensions average little away.
     policy = functools.partial(tiny_policy, guidance_scale=1.5)
-    # A processor's float32 kernels for one image and for eight give DAG's residual, a difference of
-    # sums over hundreds of dimensions, another gradient by 0.7e-4 on one machine and 1.3e-4 on
-    # another. A method that takes the mean of each micro-batch is wrong by 7.
+    # In float32 DAG's gradient differs between micro-batches by 0.7e-4 on one machine and 1.3e-4 on
+    # another. A method that takes the mean of each micro-batch is wrong by 7 on the built-in model.
     trial = Trial(available(name), policy, gradient_rounding=1e-3)
     conforms(check, trial, "a small Stable Diffusion", evidence)
 
