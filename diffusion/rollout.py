@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -14,7 +15,7 @@ from diffusion.kernel import (
     log_density,
     require_stochastic,
 )
-from diffusion.policy import Conditioning, Policy
+from diffusion.policy import Conditioning, NoisePrediction, Policy
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Trajectories:
     """``[T, n, ...]``: x0_hat of the guided prediction."""
     conditional_clean_predictions: torch.Tensor
     """``[T, n, ...]``: x0_hat of the conditional branch alone."""
+    starts: torch.Tensor
+    """int64 ``[n]``, on the CPU: the trajectory at which each one's prompt and x_T came first. The
+    first prediction, and what follows from it alone, is made once for all that share a start."""
     reduction: Reduction
 
     def __len__(self) -> int:
@@ -72,6 +76,7 @@ def rollout(
 
     Each trajectory draws all its noise from its own generator, so it does not depend on the batch
     it was in, beyond rounding; ``initial`` ``[n, ...]`` is x_T where it is given instead.
+    Neighbours of a batch that share prompt and x_T share the first call of the model.
 
     Raises:
         ValueError: When a step has no noise (eta 0, or scheduler settings), naming the setting;
@@ -201,12 +206,16 @@ def _rollout_batch(
     schedule = policy.schedule
     conditioning = policy.encode(prompts)
     noise = _chain_noise(policy, generators, schedule.steps)
+    starts = _starts(prompts, initial)
     latents = [initial]
     log_densities, noise_predictions, clean, conditional_clean = [], [], [], []
     for index in range(schedule.steps):
         x_t = latents[-1]
         step = torch.full((len(prompts),), index)
-        prediction = policy.predict_noise(x_t, step, conditioning)
+        if index == 0:
+            prediction = _predict_from_starts(policy, x_t, step, conditioning, starts)
+        else:
+            prediction = policy.predict_noise(x_t, step, conditioning)
         gaussian = policy.transition(step, x_t, prediction.guided)
         # The density is that of the latent as stored: rounding it afterwards would move the
         # importance ratio of the first update away from 1.
@@ -225,8 +234,32 @@ def _rollout_batch(
         noise_predictions=torch.stack(noise_predictions),
         clean_predictions=torch.stack(clean),
         conditional_clean_predictions=torch.stack(conditional_clean),
+        starts=starts,
         reduction=reduction,
     )
+
+
+def _starts(prompts: Sequence[str], initial: torch.Tensor) -> torch.Tensor:
+    """See ``Trajectories.starts``; only neighbours are compared."""
+    alike = (initial[1:] == initial[:-1]).flatten(1).all(dim=1).tolist()
+    starts = [0]
+    for index, same_latents in enumerate(alike, start=1):
+        same = same_latents and prompts[index] == prompts[index - 1]
+        starts.append(starts[-1] if same else index)
+    return torch.tensor(starts)
+
+
+def _predict_from_starts(
+    policy: Policy,
+    latents: torch.Tensor,
+    step: torch.Tensor,
+    conditioning: Conditioning,
+    starts: torch.Tensor,
+) -> NoisePrediction:
+    """The noise predictions of x_T, one call for each distinct start."""
+    distinct, place = starts.unique(return_inverse=True)
+    made = policy.predict_noise(latents[distinct], step[distinct], conditioning[distinct])
+    return NoisePrediction(made.guided[place], made.conditional[place])
 
 
 def _concatenate(parts: list[Trajectories]) -> Trajectories:
@@ -234,6 +267,7 @@ def _concatenate(parts: list[Trajectories]) -> Trajectories:
         return torch.cat([getattr(part, name) for part in parts], dim=1)
 
     states = torch.cat([part.conditioning.conditional for part in parts])
+    before = accumulate((len(part) for part in parts[:-1]), initial=0)
     return Trajectories(
         prompts=[prompt for part in parts for prompt in part.prompts],
         conditioning=Conditioning(states, parts[0].conditioning.unconditional),
@@ -243,5 +277,6 @@ def _concatenate(parts: list[Trajectories]) -> Trajectories:
         noise_predictions=along_samples("noise_predictions"),
         clean_predictions=along_samples("clean_predictions"),
         conditional_clean_predictions=along_samples("conditional_clean_predictions"),
+        starts=torch.cat([part.starts + n for part, n in zip(parts, before, strict=True)]),
         reduction=parts[0].reduction,
     )

@@ -17,12 +17,13 @@ both flows; l_q, the rewards and the states are constants. No ratio, clip or tar
 Follows apple/ml-diffusion-alignment-gflownet: densities averaged over dimensions, beta annealed
 linearly over the first half, x0_hat from the conditional branch, lambda = 1, separate gradient
 clips, two updates a round. Differs: the clean predictions of the rollout are scored once, T + 1
-reward calls a trajectory (``fresh_rewards`` brings back the released recomputation, of which it
-leaves out the one call a trajectory whose value is overwritten); the flow network runs in fp32
-and has its own learning rate, which the release declares and never reads; the anneal's first
-round is 1, not 0; prompts of a round are distinct and each has several images, which start from
-the same x_T; and the flow's level at each timestep of a prompt, which those images share, is fitted
-to the round in closed form (``flow_levels``; released: left to the network).
+reward calls a trajectory, and that of an x_T which several images start from once for all of them
+(``fresh_rewards`` brings back the released recomputation, of which it leaves out the one call a
+trajectory whose value is overwritten); the flow network runs in fp32 and has its own learning
+rate, which the release declares and never reads; the anneal's first round is 1, not 0; prompts of
+a round are distinct and each has several images, which start from the same x_T; and the flow's
+level at each timestep of a prompt, which those images share, is fitted to the round in closed
+form (``flow_levels``; released: left to the network).
 """
 
 from __future__ import annotations

@@ -92,29 +92,39 @@ class ForwardLookingFlow:
         rewards = torch.zeros(steps + 1, n, device=terminal.device)
         rewards[-1] = self.in_unit(terminal)
         if not c.fresh_rewards:
-            prompts = trajectories.prompts * steps
-            own = processes.share(len(prompts))
-            states = self.clean_predictions(trajectories, own)
-            raw = score(self.task, states, prompts[own], c.micro_batch_size)
-            rewards[:-1] = self.in_unit(processes.gather(raw, len(prompts))).view(steps, n)
+            rewards[:-1] = self.in_unit(self.score_clean_predictions(trajectories))
         if first and c.centre_states:
             self.step_means = rewards.mean(1) - rewards[-1].mean()
         return rewards
 
+    def score_clean_predictions(self, trajectories: Trajectories) -> torch.Tensor:
+        """Raw rewards ``[T, n]`` of the clean predictions of a round's states; that of x_T is
+        scored once for the trajectories that share it."""
+        steps, n = len(trajectories.timesteps), len(trajectories)
+        distinct, start = trajectories.starts.unique(return_inverse=True)
+        # A state's place is its step * n + its trajectory.
+        places = torch.cat([distinct, torch.arange(n, steps * n)])
+        own = processes.own(places)
+        prompts = [trajectories.prompts[index] for index in (own % n).tolist()]
+        states = self.clean_predictions(trajectories, own)
+        raw = score(self.task, states, prompts, self.config.micro_batch_size)
+        raw = processes.gather(raw, len(places))
+        return torch.cat([raw[start], raw[len(distinct) :]]).view(steps, n)
+
     @torch.no_grad()
-    def clean_predictions(self, trajectories: Trajectories, own: slice) -> torch.Tensor:
-        """Of a round's states, step by step, those of ``own``: ``[m, ...]``."""
+    def clean_predictions(self, trajectories: Trajectories, places: torch.Tensor) -> torch.Tensor:
+        """Of the states at ``places`` ``[m]`` of a round, step by step: ``[m, ...]``."""
         kind, t = self.config.clean_prediction, trajectories
+        places = places.to(t.latents.device)
         if kind == "conditional":
-            return t.conditional_clean_predictions.flatten(0, 1)[own]
+            return t.conditional_clean_predictions.flatten(0, 1)[places]
         if kind == "guided":
-            return t.clean_predictions.flatten(0, 1)[own]
-        states = t.latents[:-1].flatten(0, 1)[own]
-        place = torch.arange(len(t.timesteps) * len(t), device=states.device)[own]
+            return t.clean_predictions.flatten(0, 1)[places]
+        states = t.latents[:-1].flatten(0, 1)
         parts = []
         with self.policy.ledger.phase("reward"), self.policy.base():
-            for part in place.split(self.config.micro_batch_size):
-                step, latents = part // len(t), states[part - place[0]]
+            for part in places.split(self.config.micro_batch_size):
+                step, latents = part // len(t), states[part]
                 noise = self.policy.predict_conditional_noise(
                     latents, step, t.conditioning[part % len(t)]
                 )

@@ -60,6 +60,7 @@ def gather_trajectories(trajectories: Trajectories, prompts: list[str]) -> Traje
         return trajectories
     n = len(prompts)
     states = trajectories.conditioning
+    starts = (trajectories.starts + share(n).start).to(trajectories.latents.device)
 
     def along_samples(values: torch.Tensor) -> torch.Tensor:
         return gather(values, n, dim=1)
@@ -74,6 +75,7 @@ def gather_trajectories(trajectories: Trajectories, prompts: list[str]) -> Traje
         noise_predictions=along_samples(t.noise_predictions),
         clean_predictions=along_samples(t.clean_predictions),
         conditional_clean_predictions=along_samples(t.conditional_clean_predictions),
+        starts=gather(starts, n).cpu(),
     )
 
 

@@ -137,6 +137,31 @@ def test_a_rollout_begins_where_it_is_told_to(policy: LatentDiffusion) -> None:
         rollout(policy, PROMPTS, generators(), initial=initial[:4])
 
 
+@pytest.mark.parametrize("batch_size", [4, 5])
+def test_a_start_that_is_shared_is_predicted_once(policy: LatentDiffusion, batch_size: int) -> None:
+    prompts = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1], PROMPTS[1]]
+    same = initial_latents(policy, generators(1)).expand(5, *policy.latent_shape)
+    before = policy.ledger.counts()["unet_forward"]
+    trajectories = rollout(policy, prompts, generators(), initial=same, batch_size=batch_size)
+    spent = policy.ledger.counts()["unet_forward"] - before
+    # A batch does not know the one before it.
+    starts = {4: [0, 0, 2, 2, 4], 5: [0, 0, 2, 2, 2]}[batch_size]
+    assert trajectories.starts.tolist() == starts
+    assert spent == 2 * (len(set(starts)) + 5 * (policy.schedule.steps - 1))
+    with torch.no_grad():
+        every = policy.predict_noise(same, torch.zeros(5).long(), trajectories.conditioning)
+    found = trajectories.noise_predictions[0]
+    torch.testing.assert_close(found, every.guided, rtol=1e-4, atol=1e-4)
+    clean = clean_prediction(policy.schedule, torch.zeros(5).long(), same, every.conditional)
+    found = trajectories.conditional_clean_predictions[0]
+    torch.testing.assert_close(found, clean, rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(found[0], found[4], atol=1e-2)
+
+
+def test_starts_that_differ_are_each_their_own(policy: LatentDiffusion) -> None:
+    assert rollout(policy, PROMPTS[:1] * 2, generators(2)).starts.tolist() == [0, 1]
+
+
 def test_sampling_alone_is_the_rollout_s_end(policy: LatentDiffusion) -> None:
     trajectories = rollout(policy, PROMPTS, generators())
     finals = sample(policy, PROMPTS, generators())

@@ -31,6 +31,8 @@ TRAINED = [name for name, kind in methods.registry().items() if kind.trains]
 IMAGES = 8
 PASS = 2 * IMAGES * STEPS
 """UNet samples of one guided pass over a round."""
+REPEATED = IMAGES - ROUND["prompts_per_round"]
+"""Images of a round that start from the same prompt and x_T as another."""
 COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("ddpo-sf", {}, {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 1}),
     ("ddpo", {}, {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 2}),
@@ -54,6 +56,20 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         )
         for name in ("dag", "dag-kl")
     ],
+    *[
+        (
+            name,
+            {"initial_noise": "shared"},
+            {
+                "unet_forward": 2 * (PASS - REPEATED),
+                "unet_backward": PASS,
+                "vae_decode": IMAGES * (STEPS + 1) - REPEATED,
+                "reward_calls": IMAGES * (STEPS + 1) - REPEATED,
+            },
+        )
+        for name in ("dag", "dag-kl")
+    ],
+    ("ddpo", {"initial_noise": "shared"}, {"unet_forward": 2 * (PASS - REPEATED)}),
     (
         "residual-db",
         {},

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from diffusion.kernel import log_density, noising
+from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.rollout import Trajectories
 from methods import replay, sampling
 from methods.advantages import leave_one_out
@@ -18,6 +20,8 @@ from methods.dag import detailed_balance_residual
 from tests.how_we_know import Record, distance, relative_distance
 from tests.methods.conftest import ROUND, make_method, make_task
 from tests.methods.point import PointPolicy, ddim_log_density
+
+MakePolicy = Callable[..., LatentDiffusion]
 
 
 def round_of(method: Any) -> tuple[Trajectories, torch.Tensor, torch.Tensor]:
@@ -224,6 +228,21 @@ def test_clean_predictions_are_of_the_branch_asked_for() -> None:
             trajectories = dataclasses.replace(trajectories, clean_predictions=grey)
         rewards = method.flow.state_rewards(trajectories, terminal)
         assert rewards[:-1].max() < 1e-3 < terminal.min()
+
+
+@pytest.mark.parametrize("option", ["conditional", "guided", "untrained"])
+def test_a_start_that_is_shared_is_scored_once(option: str, tiny_policy: MakePolicy) -> None:
+    """And has the reward that it would have if it were scored with every trajectory."""
+    shared = {"initial_noise": "shared", "clean_prediction": option, **ROUND}
+    method: Any = make_method("dag", make_task(tiny_policy()), **shared)
+    trajectories, terminal, rewards = round_of(method)
+    assert trajectories.starts.tolist() == [0, 0, 0, 0, 4, 4, 4, 4]
+    apart = dataclasses.replace(trajectories, starts=torch.arange(8))
+    before = method.policy.ledger.counts()["reward_calls"]
+    every = method.flow.state_rewards(apart, terminal)
+    assert method.policy.ledger.counts()["reward_calls"] - before == 8 * len(apart.timesteps)
+    torch.testing.assert_close(rewards, every, rtol=1e-4, atol=1e-5)
+    assert rewards[0].unique().numel() == 2
 
 
 @pytest.mark.parametrize("fresh", [False, True])

@@ -23,6 +23,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpo-sf": ("ddpo-sf", {"advantage": "per_prompt_tracker", "tracker_min_count": 3}),
     "dag": ("dag", {"reward_unit": "initial_std"}),
     "dag, fresh rewards": ("dag", {"fresh_rewards": True, "flow_levels": "learned"}),
+    "dag, shared start": ("dag", {"initial_noise": "shared"}),
     "dag-kl": ("dag-kl", {}),
     "alignprop": ("alignprop", {"truncation": "random-per-step"}),
     # Three trajectories in three updates: one process has nothing to do in each.
