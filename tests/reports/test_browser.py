@@ -176,12 +176,13 @@ def test_whatever_is_focused_can_be_seen(report: Chromium) -> None:
         report.press("Tab")
         box = report.run(
             """(() => { const e = document.activeElement, b = e.getBoundingClientRect();
-            return [e.outerHTML.slice(0, 200), b.width, b.height, b.top, b.bottom]; })()"""
+            const place = [...document.querySelectorAll('*')].indexOf(e);
+            return [place, b.width, b.height, b.top, b.bottom, e.outerHTML.slice(0, 200)]; })()"""
         )
         seen.add(box[0])
         assert box[1] > 0 and box[2] > 0, box
         assert box[4] > 0 and box[3] < 900, box
-    assert len(seen) == 60
+    assert len(seen) == 60  # each is another element
 
 
 def test_a_link_to_a_failed_cell_unfolds_its_traceback(report: Chromium) -> None:
