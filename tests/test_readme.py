@@ -71,7 +71,7 @@ def tiny_suite(folder: Path, model: Path) -> Path:
     suite = {
         "name": "tiny",
         "model": {"name": str(model), "sampling_steps": 3, "guidance_scale": 2.0},
-        "prompts": {"train": ["a cat", "a dog"], "evaluation": ["a fox", "a lion"]},
+        "prompts": {"train": ["a cat", "a dog"], "test": ["a fox", "a lion"]},
         "rewards": ["colourfulness"],
         "methods": {"filtered": {"prompts_per_round": 2, "images_per_prompt": 4}},
         "budget": {"images": 8},
