@@ -50,7 +50,7 @@ class TrlAlignPropConfig(MethodConfig):
         ),
     ] = 2
     micro_batch_size: interface.MicroBatchSize = 16
-    learning_rate: interface.LearningRate = 1e-3
+    learning_rate: interface.LearningRate = 5e-4
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     truncation: Truncation = "last-k"
