@@ -152,6 +152,9 @@ def test_the_command_from_end_to_end(measured: tuple[str, ThroughputRecord]) -> 
     assert "not settled after 2 more" in printed
     for text in ("images trained/s", "backward", "95 % intervals", "not measured", "written"):
         assert text in printed
+    # Every table says by which protocol, and every row of one on what machine.
+    assert len(record.protocol) == 16 and printed.count(f"protocol {record.protocol}") == 3
+    assert printed.count(str(record.methods[0].machine)) == 2 + 2 + 1
 
 
 def test_a_method_that_fails_leaves_the_others_measured(
