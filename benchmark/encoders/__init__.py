@@ -92,10 +92,13 @@ def hub_folder(name: str, repository: str) -> Path:
 
 
 def resized(images: torch.Tensor, size: int, crop: int) -> torch.Tensor:
-    """Images with the shorter side at ``size`` (bicubic), their middle ``[n, 3, crop, crop]``."""
+    """Images with the shorter side at ``size`` (bicubic), their middle ``[n, 3, crop, crop]``.
+
+    The longer side is rounded down, as torchvision and the releases' preprocessing do.
+    """
     height, width = images.shape[-2:]
-    scale = size / min(height, width)
-    target = (round(height * scale), round(width * scale))
+    shorter = min(height, width)
+    target = (size * height // shorter, size * width // shorter)
     images = torch.nn.functional.interpolate(
         images.float(), size=target, mode="bicubic", antialias=True
     ).clamp(0, 1)
