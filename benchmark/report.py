@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -68,7 +69,7 @@ def _each_part(
     for label, run in _parts(run_folders):
         target = folder / label if label else folder
         try:
-            paths += _written(target, lambda run=run, target=target: write(run, target))
+            paths += _written(target, partial(write, run, target))
         except ValueError as error:
             raise NothingToReport(str(error)) from error
     return paths

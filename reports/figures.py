@@ -6,7 +6,7 @@ write_paper_figures(read_run(Path("runs/emoji-1")), Path("figures"))
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def write_paper_figures(run: Run, folder: Path) -> list[Path]:
 
 
 def _figure(
-    run: Run, stem: Path, draw: Draw, each: list[tuple[str, ...]], columns: int = MOST_COLUMNS
+    run: Run, stem: Path, draw: Draw, each: Sequence[tuple[str, ...]], columns: int = MOST_COLUMNS
 ) -> list[Path]:
     """A figure with a panel for each of the tuples that ``draw`` takes; none without any."""
     if not each:

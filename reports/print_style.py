@@ -72,7 +72,7 @@ def sized(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def line(style: Style) -> dict[str, object]:
+def line(style: Style) -> dict[str, Any]:
     """Colour, marker and dash of a method's line."""
     return {
         "color": style.colour,

@@ -56,6 +56,7 @@ def load_folders(backbone: Path, adapter: Path, device: torch.device) -> Encoder
     from safetensors.torch import load_file
 
     config = json.loads((backbone / "config.json").read_text())
+    network: Any
     with torch.random.fork_rng(devices=[]):
         network = timm.create_model(
             config["architecture"], num_classes=0, **config.get("model_args", {})

@@ -54,7 +54,7 @@ def tiny_dino(folder: Path) -> Any:
     import timm
     from safetensors.torch import save_file
 
-    sizes = {"embed_dim": 64, "depth": 2, "num_heads": 1}
+    sizes: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = timm.create_model("vit_base_patch16_224", num_classes=0, **sizes)
@@ -88,7 +88,7 @@ def adapted(network: Any, folder: Path) -> Any:
     settings = LoraConfig(r=4, lora_alpha=2, target_modules=["qkv"], init_lora_weights=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = get_peft_model(Perceptual(network), settings)  # type: ignore[arg-type]
+        model = get_peft_model(Perceptual(network), settings)
     model.save_pretrained(folder)
     return model.base_model.model.extractor_list[0].model.eval()
 

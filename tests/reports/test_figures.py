@@ -128,7 +128,7 @@ def test_levels_of_reward_and_means_are_drawn_where_they_are(run: Run) -> None:
     summary_figures.draw_means(axes, run, "reward")
     rows = [row for row in aggregates.aggregate_table(run) if row.kind == "reward"]
     rows = [row for row in rows if row.blocks.seeds]
-    places = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() != "|"]
+    places = [np.ravel(line.get_xdata())[0] for line in axes.lines if line.get_marker() != "|"]
     assert places == pytest.approx([row.value.mean for row in rows])
     axes = Figure().subplots()
     summary_figures.draw_matched(axes, run, "style", "scorer")
@@ -139,7 +139,7 @@ def test_levels_of_reward_and_means_are_drawn_where_they_are(run: Run) -> None:
         for at in row.diversity_at.values()
         if at.reached
     ]
-    heights = [float(line.get_ydata()[0]) for line in axes.lines if line.get_marker() != "_"]
+    heights = [np.ravel(line.get_ydata())[0] for line in axes.lines if line.get_marker() != "_"]
     assert heights == pytest.approx(expected) and len(expected) > 3
 
 
