@@ -99,6 +99,7 @@ class _CellRun:
                 },
                 path_kl_images=self._path_kl_images(),
                 eta=config.etas[0],
+                augmented=self._augmented(),
             )
             self.counted = CountedReward(self.reward, ledger)
             self.method = self._build_method()
@@ -112,6 +113,14 @@ class _CellRun:
         finite = has_path_kl(self.policy.schedule, self.job.config.etas[0])
         asked = min(self.job.evaluation.path_kl_images, self.job.config.images_per_prompt)
         return asked if finite else 0
+
+    def _augmented(self) -> tuple[str, ...]:
+        """Rewards that score changed images too: that trained on, for ``base`` all; of points
+        there is nothing to change."""
+        if self.policy.output == "point":
+            return ()
+        config = self.job.config
+        return (config.reward,) if self.reward is not None else tuple(config.rewards)
 
     def _build_method(self) -> methods.Method:
         config = self.job.config
@@ -190,6 +199,7 @@ class _CellRun:
             sampling_images_per_second=evaluation.images_per_second,
             image_statistics=evaluation.image_statistics,
             path_kl=evaluation.path_kl,
+            augmented=evaluation.augmented,
             validation=validation,
             density=density_record,
         )
@@ -245,7 +255,9 @@ class _CellRun:
 
     def _sample_at(self, eta: float, round_: int) -> None:
         self.notify(CellProgress(1.0, "evaluating", f"round {round_}, eta {eta:g}"))
-        evaluation = dataclasses.replace(self.evaluator, eta=eta, path_kl_images=0).evaluate()
+        evaluation = dataclasses.replace(
+            self.evaluator, eta=eta, path_kl_images=0, augmented=()
+        ).evaluate()
         record = SamplerRecord(
             eta=eta,
             round=round_,

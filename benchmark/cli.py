@@ -61,6 +61,12 @@ RunFolder = Annotated[
         "runs/SUITE-NNN."
     ),
 ]
+Figures = Annotated[
+    Path | None, typer.Option(help="Folder for the figures as PDF and SVG, for print.")
+]
+Tables = Annotated[
+    Path | None, typer.Option(help="Folder for the tables as CSV, Markdown and LaTeX.")
+]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Cells at a time; by default one for each core.")
 ]
@@ -149,21 +155,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="File to write; by default report.html in the run.")
     ] = None,
-    figures: Annotated[
-        Path | None, typer.Option(help="Folder for the figures as PDF and SVG, for print.")
-    ] = None,
-    tables: Annotated[
-        Path | None, typer.Option(help="Folder for the tables as CSV, Markdown and LaTeX.")
-    ] = None,
+    figures: Figures = None,
+    tables: Tables = None,
 ) -> None:
     """Write the HTML report of a run, finished or not."""
-    from benchmark.report import write_figures, write_report, write_tables
+    from benchmark.report import write_report
 
     print(write_report(run, out))
-    for path in write_figures(run, figures) if figures else []:
-        print(path)
-    for path in write_tables(run, tables) if tables else []:
-        print(path)
+    _write_for_print([run], figures, tables)
 
 
 @app.command(epilog=_EXIT_CODES + ".")
@@ -173,11 +172,24 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="File to write; by default in the current folder.")
     ] = Path("compare.html"),
+    figures: Figures = None,
+    tables: Tables = None,
 ) -> None:
     """Write the HTML report of two runs together; different protocols stay apart in it."""
     from benchmark.report import write_comparison
 
     print(write_comparison(first, second, out))
+    _write_for_print([first, second], figures, tables)
+
+
+def _write_for_print(runs: list[Path], figures: Path | None, tables: Path | None) -> None:
+    """Write what was asked for beside a page, and print its paths."""
+    from benchmark.report import write_figures, write_tables
+
+    for path in write_figures(runs, figures) if figures else []:
+        print(path)
+    for path in write_tables(runs, tables) if tables else []:
+        print(path)
 
 
 @app.command(epilog=_EXIT_CODES + ".")

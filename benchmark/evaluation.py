@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.augmentations import AUGMENTATIONS
 from benchmark.encoders import Encoder
 from diffusion.path_kl import PathKl
 from diffusion.policy import Policy
@@ -51,6 +52,8 @@ class Evaluation:
     """By name in ``results.image_statistics``; empty for points."""
     path_kl: Values
     """Nats by prompt, of the first images of each; empty if not measured."""
+    augmented: dict[str, dict[str, Values]]
+    """Reward name to name of an augmentation to the values after it; empty if not measured."""
     images_per_second: float
     """Sampled and decoded, candidates included, ``path_kl`` not."""
 
@@ -80,6 +83,8 @@ class Evaluator:
     """Images of each prompt whose divergence from the base model is measured."""
     eta: float | None = None
     """Noise of the sampler, the policy's own by default; the initial noise is the same for all."""
+    augmented: Sequence[str] = ()
+    """Rewards that score the images after every small augmentation too."""
 
     def evaluate(self) -> Evaluation:
         """One image for each (prompt, image index), all scored.
@@ -107,8 +112,7 @@ class Evaluator:
             finite = _finite(images)
             safe = torch.where(_beside(finite, images), images, 0.0)
             values = torch.where(finite, self._values(safe, self.rewards[name]), torch.nan)
-        found: Values = values.reshape(len(self.prompts), self.images_per_prompt).tolist()
-        return found
+        return self._by_prompt(values)
 
     def _watches(self) -> list[PathKl]:
         """One for each batch of sampling; none if no divergence is measured."""
@@ -143,7 +147,8 @@ class Evaluator:
 
     def _candidate(self, candidate: int, cell_seed: int, select: Score) -> tuple[Tensor, Tensor]:
         """Images of one candidate for each (prompt, image index), and their values ``[n]``."""
-        images = self._sample(self._generators(candidate, cell_seed))
+        further = ("candidate", candidate, cell_seed) if candidate else ()
+        images = self._sample(self._generators(*further))
         _require_finite(int((~_finite(images)).sum()), len(images))
         return images, self._values(images, select)
 
@@ -159,8 +164,8 @@ class Evaluator:
     def _prompts(self) -> list[str]:
         return [prompt for prompt in self.prompts for _ in range(self.images_per_prompt)]
 
-    def _generators(self, candidate: int = 0, cell_seed: int = 0) -> list[torch.Generator]:
-        further = ("candidate", candidate, cell_seed) if candidate else ()
+    def _generators(self, *further: str | int) -> list[torch.Generator]:
+        """One for each (prompt, image); ``further`` words name a purpose other than sampling."""
         return [
             generator(self.seed, "evaluation", prompt, image, *further)
             for prompt in self.prompts
@@ -218,8 +223,30 @@ class Evaluator:
                 for name in (statistics[0] if statistics else ())
             },
             path_kl=path_kl,
+            augmented=self._augmented(images, finite),
             images_per_second=images_per_second,
         )
+
+    def _augmented(self, images: Tensor, finite: Tensor) -> dict[str, dict[str, Values]]:
+        """Scores by the rewards ``augmented`` after each augmentation; NaN where not finite."""
+        found: dict[str, dict[str, Values]] = {name: {} for name in self.augmented}
+        safe = torch.where(_beside(finite, images), images, 0.0)
+        for change, augment in AUGMENTATIONS.items() if found else ():
+            generators = self._generators("augmentation", change)
+            parts = [
+                augment(part, generators[start : start + len(part)]).cpu()
+                for start, part in self._batches(safe)
+            ]
+            for name in found:
+                values = self._values(torch.cat(parts), self.rewards[name])
+                values = torch.where(finite, values, torch.nan)
+                found[name][change] = self._by_prompt(values)
+        return found
+
+    def _by_prompt(self, values: Tensor) -> Values:
+        """Values ``[prompts * images]`` as ``[prompts][images]``."""
+        found: Values = values.reshape(len(self.prompts), self.images_per_prompt).tolist()
+        return found
 
     def _batches(self, images: Tensor) -> list[tuple[int, Tensor]]:
         """Offset and images, on the policy's device, of each batch."""

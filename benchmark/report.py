@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from benchmark.errors import NothingToReport, UsageError
-from results import store
+from results import merged, store
 from results.store import ResultsError, Run
 
 Written = TypeVar("Written")
@@ -37,9 +38,10 @@ def write_comparison(first: Path, second: Path, out: Path) -> Path:
     return _written(out, lambda: write_page(first, second, out))
 
 
-def write_figures(run_folder: Path, folder: Path) -> list[Path]:
-    """Write the figures for print of a run into ``folder``; their paths.
+def write_figures(run_folders: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the figures for print of a run, or of two together, into ``folder``; their paths.
 
+    Two runs of one protocol are drawn together; of two protocols each has a folder, A or B.
     Raises ``UsageError`` too where the packages that draw them are missing, and
     ``NothingToReport`` for a run of which no cell is done.
     """
@@ -49,19 +51,37 @@ def write_figures(run_folder: Path, folder: Path) -> list[Path]:
         raise UsageError(
             f"--figures needs the package {error.name}: pip install -e '.[figures]'"
         ) from error
-    run = _read(run_folder)
-    try:
-        return _written(folder, lambda: write_paper_figures(run, folder))
-    except ValueError as error:
-        raise NothingToReport(str(error)) from error
+    return _each_part(run_folders, folder, write_paper_figures)
 
 
-def write_tables(run_folder: Path, folder: Path) -> list[Path]:
-    """Write the tables of a run into ``folder`` as CSV, Markdown and LaTeX; their paths."""
+def write_tables(run_folders: Sequence[Path], folder: Path) -> list[Path]:
+    """Write the tables of a run, or of two together, into ``folder`` as CSV, Markdown and LaTeX;
+    their paths. Folders and errors are as of :func:`write_figures`."""
     from reports.tables import write_tables as write_all
 
-    run = _read(run_folder)
-    return _written(folder, lambda: write_all(run, folder))
+    return _each_part(run_folders, folder, write_all)
+
+
+def _each_part(
+    run_folders: Sequence[Path], folder: Path, write: Callable[[Run, Path], list[Path]]
+) -> list[Path]:
+    paths = []
+    for label, run in _parts(run_folders):
+        target = folder / label if label else folder
+        try:
+            paths += _written(target, partial(write, run, target))
+        except ValueError as error:
+            raise NothingToReport(str(error)) from error
+    return paths
+
+
+def _parts(run_folders: Sequence[Path]) -> list[tuple[str, Run]]:
+    """Label and run: one without a label, or one for each protocol."""
+    runs = [_read(folder) for folder in run_folders]
+    if len(runs) == 1:
+        return [("", runs[0])]
+    first, second = runs
+    return merged.merge(first, second).parts
 
 
 def _read(run_folder: Path) -> Run:

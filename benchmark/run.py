@@ -54,7 +54,7 @@ def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
     suite = resolved.suite
     folder = out or run_folder.next_free(suite.name)
     cells = resolved.cells()
-    declared = _protocol(resolved)
+    declared = protocol_of(resolved)
     record = RunRecord(
         suite=suite.name,
         suite_config=suite.model_dump(mode="json"),
@@ -94,7 +94,8 @@ def _anchors_note(declared: Protocol) -> str:
     return "; ".join(part for part in (source, declared.anchors_unused()) if part)
 
 
-def _protocol(resolved: ResolvedSuite) -> Protocol:
+def protocol_of(resolved: ResolvedSuite) -> Protocol:
+    """The suite's protocol; raises ``UsageError`` where weights of an encoder are missing."""
     suite = resolved.suite
     try:
         versions: dict[str, str] = {

@@ -19,6 +19,11 @@ from results.checkpoints import CheckpointRule
 FOLDER = Path(__file__).parent / "suites"
 
 
+EncoderName = Literal[
+    "scorer", "efficientnet-lite0", "clip", "dinov2", "dreamsim", "lpips", "direction"
+]
+
+
 class Settings(BaseModel):
     """Base of all parts of a suite: frozen, unknown keys are errors."""
 
@@ -129,8 +134,8 @@ class EvaluationSettings(Settings):
     path_kl_images: int = Field(default=1, ge=0)
     """Images of each test prompt whose divergence from the base model is measured, none of
     ``mixture``; each costs an evaluation as much again as sampling it."""
-    encoders: tuple[Literal["scorer", "efficientnet-lite0", "clip", "dinov2", "direction"], ...] = (
-        Field(default=("scorer", "efficientnet-lite0"), min_length=1)
+    encoders: tuple[EncoderName, ...] = Field(
+        default=("scorer", "efficientnet-lite0"), min_length=1
     )
     """Networks in whose features diversity and drift are measured; ``direction``, the points
     themselves, for ``mixture`` alone."""

@@ -14,6 +14,7 @@ from benchmark.errors import CellsFailed, UsageError
 from benchmark.measured import MeasuredMethod
 from benchmark.policies import build_policy
 from benchmark.resolution import ResolvedSuite
+from benchmark.run import protocol_of
 from benchmark.terminal import print_table
 from diffusion.ledger import Ledger
 from diffusion.pipelines import ModelError
@@ -21,8 +22,6 @@ from results import costs, numbers, store
 from results.throughput import (
     FILE_NAME,
     Machine,
-    MethodThroughput,
-    Ratio,
     ThroughputRecord,
     ratio,
 )
@@ -51,6 +50,7 @@ def measure(
         rounds=rounds,
         warm_up_cap=warm_up_cap,
         environment=environment.describe(command, suite.threads),
+        protocol=protocol_of(resolved).hash,
     )
     subjects = _subjects(resolved, chosen, record, 1 + warm_up_cap + rounds)
     _make(folder)
@@ -162,27 +162,28 @@ def show(record: ThroughputRecord) -> None:
     """Print methods, their phases, and their ratios."""
     if not record.methods:
         return
-    print(f"{record.reward}, {record.rounds} rounds each, on {record.methods[0].machine}")
-    print_table(_methods(record.methods))
-    print("share of each phase, %")
-    print_table(_phases(record.methods))
+    print_table(_methods(record))
+    print_table(_phases(record))
     if record.ratios:
-        print("images trained/s, ratios with 95 % intervals")
-        print_table(_ratios(record.ratios))
+        print_table(_ratios(record))
 
 
-def _table(*headings: str) -> Table:
-    table = Table()
+def _table(record: ThroughputRecord, title: str, *headings: str) -> Table:
+    """A table of which every row names its machine; the protocol is in the title."""
+    table = Table(title=f"{title}; protocol {record.protocol}", title_justify="left")
     for index, heading in enumerate(headings):
         table.add_column(heading, justify="right" if index else "left")
+    table.add_column("machine", justify="left", overflow="fold")
     return table
 
 
-def _methods(rows: Sequence[MethodThroughput]) -> Table:
+def _methods(record: ThroughputRecord) -> Table:
+    rows = record.methods
     headings = ["method", "images sampled/s", "images trained/s", "s a round", "quartiles"]
     headings += ["first round", "in networks", "joules", "peak memory"]
     on_gpu = any(row.peak_gpu_reserved_bytes is not None for row in rows)
-    table = _table(*headings, *(["GPU allocated", "GPU reserved"] if on_gpu else []))
+    headings += ["GPU allocated", "GPU reserved"] if on_gpu else []
+    table = _table(record, f"{record.reward}, {record.rounds} rounds each", *headings)
     for row in rows:
         low, high = row.quartiles_seconds
         gpu = (row.peak_gpu_allocated_bytes or 0, row.peak_gpu_reserved_bytes or 0)
@@ -197,23 +198,26 @@ def _methods(rows: Sequence[MethodThroughput]) -> Table:
             "not measured" if row.joules is None else numbers.number(row.joules),
             numbers.data_size(row.peak_memory_bytes),
             *(map(numbers.data_size, gpu) if on_gpu else []),
+            str(row.machine),
         )
     return table
 
 
-def _phases(rows: Sequence[MethodThroughput]) -> Table:
+def _phases(record: ThroughputRecord) -> Table:
+    rows = record.methods
     names = costs.in_order(name for row in rows for name in row.seconds_by_phase)
-    table = _table("method", *names)
+    table = _table(record, "share of each phase, %", "method", *names)
     for row in rows:
         total = sum(row.seconds_by_phase.values())
         shares = (100 * row.seconds_by_phase.get(name, 0.0) / total for name in names)
-        table.add_row(row.method, *(f"{share:.1f}" for share in shares))
+        table.add_row(row.method, *(f"{share:.1f}" for share in shares), str(row.machine))
     return table
 
 
-def _ratios(ratios: Sequence[Ratio]) -> Table:
-    table = _table("method", "over", "ratio", "interval")
-    for each in ratios:
+def _ratios(record: ThroughputRecord) -> Table:
+    title = "images trained/s, ratios with 95 % intervals"
+    table = _table(record, title, "method", "over", "ratio", "interval")
+    for each in record.ratios:
         interval = f"[{each.low:.3f}, {each.high:.3f}]" if each.pairs > 1 else "none of one pair"
-        table.add_row(each.method, each.reference, f"{each.ratio:.3f}", interval)
+        table.add_row(each.method, each.reference, f"{each.ratio:.3f}", interval, str(each.machine))
     return table

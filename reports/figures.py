@@ -5,99 +5,71 @@ write_paper_figures(read_run(Path("runs/emoji-1")), Path("figures"))
 
 from __future__ import annotations
 
-import io
 import itertools
-import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from reports import summary_figures
 from reports.charts import axis_range, curve_intervals
-from reports.style import Style, styles
-from results import curves, scores, store
+from reports.print_style import MARKERS, MOST_COLUMNS, SETTINGS, line, panels, save, text
+from reports.style import styles
+from results import curves, scores
 from results.analysis import task_table
 from results.store import Run
 
-MARKERS = {
-    "circle": "o",
-    "square": "s",
-    "diamond": "D",
-    "triangle-up": "^",
-    "triangle-down": "v",
-    "pentagon": "p",
-    "hexagon": "h",
-    "x": "X",
-    "star": "*",
-}
-DASHES = {"solid": "-", "dash": "--", "dashdot": "-.", "longdash": (0, (8, 3)), "dot": ":"}
-COLUMN_WIDTH = 3.3
-"""Inches of one column of a two-column paper."""
-MOST_COLUMNS = 2
-"""Panels side by side, where nothing else says how many."""
-LEGEND_ENTRY_WIDTH = 1.1
-"""Inches of the legend's width that one entry is reckoned with."""
-
-SETTINGS = {
-    "lines.linewidth": 1.2,
-    "lines.markersize": 5,
-    "axes.linewidth": 0.6,
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
-    "legend.frameon": False,
-    # Type 42 keeps text as text; publishers refuse type 3.
-    "pdf.fonttype": 42,
-    "svg.fonttype": "none",
-    # Names of clipping paths are random otherwise: the same run gives the same file.
-    "svg.hashsalt": "figure",
-}
-FORMATS: dict[str, dict[str, None]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
-"""Suffix to the metadata that would differ from one writing to the next."""
+Draw = Callable[..., None]
 
 
 def write_paper_figures(run: Run, folder: Path) -> list[Path]:
-    """Write ``reward_diversity`` (a panel for each training reward and encoder) and
-    ``learning_curves`` (a panel for each training reward) as PDF and SVG; returns their paths.
+    """Write the figures that the run has numbers for, as PDF and SVG; returns their paths.
+
+    A panel for each training reward, and where diversity enters for each encoder:
+    ``reward_diversity``, ``learning_curves``, ``attainment`` and ``matched_diversity``. Over all
+    training rewards, if there are two or more: ``interquartile_means`` and
+    ``performance_profiles``, a panel a measure. ``cross_rewards`` is the matrix of all methods and
+    rewards.
 
     Raises OSError where the disk does, and ValueError for a run without a cell that is done.
     """
     if not scores.done(run):
         raise ValueError(f"{run.folder}: no cell is done, so there is nothing to draw")
     tasks, encoders = scores.tasks(run), scores.encoders(run)
-    paths = []
+    both = list(itertools.product(tasks, encoders))
+    measures = summary_figures.measures_of(run)
     style: Any = seaborn.axes_style("ticks") | seaborn.plotting_context("paper") | SETTINGS
     with matplotlib.rc_context(style):
-        if encoders:
-            figure, panels = _panels(len(tasks) * len(encoders), len(encoders))
-            for axes, (task, encoder) in zip(
-                panels, itertools.product(tasks, encoders), strict=True
-            ):
-                _draw_scatter(axes, run, task, encoder)
-            paths += _finish(figure, panels, folder / "reward_diversity")
-        figure, panels = _panels(len(tasks), MOST_COLUMNS)
-        for axes, task in zip(panels, tasks, strict=True):
-            _draw_curves(axes, run, task)
-        paths += _finish(figure, panels, folder / "learning_curves")
-    return paths
+        return [
+            *_figure(run, folder / "reward_diversity", _draw_scatter, both, len(encoders)),
+            *_figure(run, folder / "learning_curves", _draw_curves, [(task,) for task in tasks]),
+            *_figure(
+                *(run, folder / "attainment", summary_figures.draw_attainment),
+                *(summary_figures.attained_in(run), len(encoders)),
+            ),
+            *_figure(
+                *(run, folder / "matched_diversity", summary_figures.draw_matched),
+                *(summary_figures.matched_in(run), len(encoders)),
+            ),
+            *_figure(run, folder / "interquartile_means", summary_figures.draw_means, measures),
+            *_figure(run, folder / "performance_profiles", summary_figures.draw_profile, measures),
+            *summary_figures.write_cross_rewards(run, folder / "cross_rewards"),
+        ]
 
 
-def _panels(count: int, columns: int) -> tuple[Figure, list[Axes]]:
-    """A figure of so many panels, in rows of at most ``columns``."""
-    columns = min(count, columns)
-    rows = math.ceil(count / columns)
-    size = (COLUMN_WIDTH * columns, COLUMN_WIDTH * 0.85 * rows)
-    figure = Figure(figsize=size, layout="constrained")
-    every = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in every[count:]:
-        unused.remove()
-    return figure, every[:count]
+def _figure(
+    run: Run, stem: Path, draw: Draw, each: Sequence[tuple[str, ...]], columns: int = MOST_COLUMNS
+) -> list[Path]:
+    """A figure with a panel for each of the tuples that ``draw`` takes; none without any."""
+    if not each:
+        return []
+    figure, drawn = panels(len(each), columns)
+    for axes, what in zip(drawn, each, strict=True):
+        draw(axes, run, *what)
+    return save(figure, drawn, stem)
 
 
 def _draw_scatter(axes: Axes, run: Run, task: str, encoder: str) -> None:
@@ -115,12 +87,12 @@ def _draw_scatter(axes: Axes, run: Run, task: str, encoder: str) -> None:
             marker=MARKERS[style.symbol],
             linestyle="none",
             capsize=2,
-            label=_text(row.method),
+            label=text(row.method),
         )
     axes.set_xlim(axis_range(row.diversity[encoder] for row in rows))
     axes.set_ylim(axis_range(row.reward for row in rows))
-    axes.set_title(_text(task))
-    axes.set_xlabel(_text(f"diversity ({encoder})"))
+    axes.set_title(text(task))
+    axes.set_xlabel(text(f"diversity ({encoder})"))
     axes.set_ylabel("held-out reward")
 
 
@@ -132,7 +104,7 @@ def _draw_curves(axes: Axes, run: Run, task: str) -> None:
     for method in single["method"].unique():
         mean, style = means[means["method"] == method], drawn[method]
         seaborn.lineplot(
-            mean, x="images", y="mean", ax=axes, label=_text(method), legend=False, **_line(style)
+            mean, x="images", y="mean", ax=axes, label=text(method), legend=False, **line(style)
         )
         axes.fill_between(
             mean["images"], mean["low"], mean["high"], color=style.colour, alpha=0.15, linewidth=0
@@ -140,50 +112,9 @@ def _draw_curves(axes: Axes, run: Run, task: str) -> None:
     for row in task_table(run, task):
         if scores.is_control(row.method) and row.reward.seeds:
             style = drawn[row.method]
-            axes.axhline(
-                row.reward.mean, color=style.colour, linestyle=":", label=_text(row.method)
-            )
+            axes.axhline(row.reward.mean, color=style.colour, linestyle=":", label=text(row.method))
     controls = [row.reward for row in task_table(run, task) if scores.is_control(row.method)]
     axes.set_ylim(axis_range([*curve_intervals(single), *controls]))
-    axes.set_title(_text(task))
+    axes.set_title(text(task))
     axes.set_xlabel("training images")
     axes.set_ylabel("held-out reward")
-
-
-def _line(style: Style) -> dict[str, object]:
-    return {
-        "color": style.colour,
-        "marker": MARKERS[style.symbol],
-        "markersize": 4,
-        "linestyle": DASHES[style.dash],
-    }
-
-
-def _text(name: str) -> str:
-    """A name as it is: between two dollar signs matplotlib would read a formula."""
-    return name.replace("$", r"\$")
-
-
-def _finish(figure: Figure, panels: list[Axes], stem: Path) -> list[Path]:
-    for axes in panels:
-        seaborn.despine(ax=axes)
-    _add_legend(figure, panels)
-    paths = []
-    for suffix, metadata in FORMATS.items():
-        content = io.BytesIO()
-        figure.savefig(content, format=suffix, metadata=metadata)
-        path = stem.with_name(f"{stem.name}.{suffix}")
-        store.write_bytes(path, content.getvalue())
-        paths.append(path)
-    return paths
-
-
-def _add_legend(figure: Figure, panels: list[Axes]) -> None:
-    labelled: dict[str, Any] = {}
-    for axes in panels:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            labelled.setdefault(label, handle)
-    columns = min(len(labelled), round(figure.get_figwidth() / LEGEND_ENTRY_WIDTH))
-    figure.legend(
-        list(labelled.values()), list(labelled), loc="outside lower center", ncols=max(1, columns)
-    )

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from reports import (
+    budget_views,
     charts,
     densities,
     gallery,
@@ -29,6 +30,7 @@ from reports import (
 from results import (
     aggregates,
     analysis,
+    budgets,
     costs,
     curves,
     density,
@@ -146,6 +148,7 @@ def _templates() -> Environment:
         *(numbers.number, numbers.mean, numbers.bounds, numbers.difference, numbers.duration),
         *(numbers.data_size, numbers.count, numbers.column_decimals, numbers.or_unmeasured),
         *(numbers.p_value, numbers.share),
+        budget_views.cost_to,
         *(views.choices, views.phase_parts, protocol_views.stamped, protocol_views.eta),
     ):
         templates.filters[function.__name__] = function
@@ -180,7 +183,6 @@ def _context(run: Run, label: str) -> dict[str, Any]:
         "cross_places": views.cross_decimals(cross),
         "rewards": scores.evaluated_rewards(run),
         "throughput": throughput,
-        "machines": list(dict.fromkeys(row["machine"] for row in throughput)),
         "phases": analysis.phases(run),
         "gallery": gallery.EMPTY,
         "densities": densities.build(run) if exactness.has_densities(run) else {},
@@ -192,6 +194,8 @@ def _context(run: Run, label: str) -> dict[str, Any]:
         "cells": views.cell_rows(run),
         "protocol": views.protocol(run),
         "costs": costs.measured(run),
+        "ledgers": budgets.LEDGERS,
+        "target_costs": budgets.TARGET_COSTS,
         "phase_colours": style.PHASE_COLOURS,
         "confidence": round(100 * CONFIDENCE),
         "few_seeds": FEW_SEEDS,
@@ -211,6 +215,7 @@ def _task(run: Run, task: str) -> dict[str, Any]:
         "rows": rows,
         "bars": views.bars([row.gain.difference if row.gain else None for row in rows]),
         "comparisons": statistics.comparison_table(run, task),
+        "budgets": budget_views.budgets(run, task),
         "matched": statistics.matched_groups(run, task),
         "corners": statistics.corners(run, task),
         "attainment": statistics.attainment_figure(run, task).to_plotly_json(),

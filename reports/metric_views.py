@@ -30,22 +30,27 @@ class Heat:
     """Of the full colour."""
 
 
-def heat(run: Run, rows: Iterable[CrossRow]) -> dict[tuple[str, str, str], Heat]:
-    """By (training reward, method, scoring reward): how far the mean has moved.
+def shifts(run: Run, rows: Iterable[CrossRow]) -> dict[tuple[str, str, str], float]:
+    """By (training reward, method, scoring reward): change of the mean against base.
 
     In standard deviations over the base model's images, so that rewards of different units share
     one scale.
     """
     spreads = _spreads(run)
-    found = {}
-    for row in rows:
-        for name, change in row.changes.items():
-            spread = spreads.get(name, 0.0)
-            if change.seeds and spread > 0:
-                share = min(1.0, abs(change.mean) / spread / FULL_HEAT)
-                side = "up" if change.mean > 0 else "down"
-                found[row.task, row.method, name] = Heat(side, round(100 * share))
-    return found
+    return {
+        (row.task, row.method, name): change.mean / spreads[name]
+        for row in rows
+        for name, change in row.changes.items()
+        if change.seeds and spreads.get(name, 0.0) > 0
+    }
+
+
+def heat(run: Run, rows: Iterable[CrossRow]) -> dict[tuple[str, str, str], Heat]:
+    """:func:`shifts` as colours."""
+    return {
+        place: Heat("up" if shift > 0 else "down", round(100 * min(1.0, abs(shift) / FULL_HEAT)))
+        for place, shift in shifts(run, rows).items()
+    }
 
 
 def _spreads(run: Run) -> dict[str, float]:

@@ -13,7 +13,8 @@ from reports.charts import axis_range, laid_out, plain_text, reward_title, trace
 from reports.style import Style, styles
 from results import numbers, scores
 from results.aggregates import AggregateRow, performance_profile, profile_band
-from results.comparisons import EqualCallsComparison, equal_calls_family, families
+from results.budgets import LEDGERS, EqualBudgetComparison, equal_budget_family
+from results.comparisons import families
 from results.intervals import Interval
 from results.matched import TradeOffRow, attained, trade_off_table
 from results.paired import Comparison
@@ -30,7 +31,8 @@ class ComparisonTable:
     """Comparisons of the reward that have a p-value."""
     groups: dict[str, list[tuple[Comparison, ...]]]
     """Reference to its rows: the comparison in the reward, then in each encoder's diversity."""
-    equal_calls: list[EqualCallsComparison]
+    equal_budget: list[EqualBudgetComparison]
+    """At equal reward calls, then at equal UNet samples: a family each."""
 
 
 def comparison_table(run: Run, task: str) -> ComparisonTable:
@@ -42,7 +44,9 @@ def comparison_table(run: Run, task: str) -> ComparisonTable:
     return ComparisonTable(
         made=found[0].made,
         groups=groups,
-        equal_calls=equal_calls_family(run, task),
+        equal_budget=[
+            point for ledger in LEDGERS for point in equal_budget_family(run, task, ledger)
+        ],
     )
 
 
@@ -149,7 +153,8 @@ def measures(rows: list[AggregateRow]) -> dict[str, str]:
     return labels
 
 
-def _key(row: AggregateRow) -> str:
+def measure_of(row: AggregateRow) -> str:
+    """Its key in ``measures``."""
     return row.name or "reward"
 
 
@@ -164,7 +169,8 @@ class AggregateColumns:
 def aggregate_rows(rows: list[AggregateRow]) -> dict[str, AggregateColumns]:
     """Method to its aggregates in the order of ``measures``."""
     places = [
-        _decimals(row.value for row in rows if _key(row) == measure) for measure in measures(rows)
+        _decimals(row.value for row in rows if measure_of(row) == measure)
+        for measure in measures(rows)
     ]
     found: dict[str, list[AggregateRow]] = {}
     for row in rows:
@@ -177,10 +183,10 @@ def profile_figure(run: Run, rows: list[AggregateRow]) -> go.Figure:
     figure = go.Figure()
     drawn = styles(run)
     shown = [row for row in rows if row.blocks.seeds and row.method != scores.BASE]
-    thresholds = {measure: _thresholds(shown, measure) for measure in measures(rows)}
+    limits = {measure: thresholds(shown, measure) for measure in measures(rows)}
     for method in dict.fromkeys(row.method for row in shown):
         of_method = [row for row in shown if row.method == method]
-        variants = {_key(row): _profile(row, thresholds[_key(row)]) for row in of_method}
+        variants = {measure_of(row): _profile(row, limits[measure_of(row)]) for row in of_method}
         figure.add_traces(_profile_traces(method, drawn[method], variants))
     axes: dict[str, dict[str, Any]] = {
         measure: {"title": plain_text(label), "range": None}
@@ -189,17 +195,20 @@ def profile_figure(run: Run, rows: list[AggregateRow]) -> go.Figure:
     return laid_out(figure, axes, "Share of runs above", (-0.03, 1.03))
 
 
-def _thresholds(rows: list[AggregateRow], measure: str) -> np.ndarray:
-    values = [value for row in rows if _key(row) == measure for value in row.blocks.scores.ravel()]
+def thresholds(rows: list[AggregateRow], measure: str) -> np.ndarray:
+    """Scores ``[points]`` at which profiles of ``measure`` are drawn, beyond all there are."""
+    values = [
+        value for row in rows if measure_of(row) == measure for value in row.blocks.scores.ravel()
+    ]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     margin = 0.05 * ((high - low) or 1.0)
     return np.linspace(low - margin, high + margin, PROFILE_POINTS)
 
 
-def _profile(row: AggregateRow, thresholds: np.ndarray) -> dict[str, list[float]]:
-    low, high = profile_band(row.blocks.scores, thresholds)
-    share = performance_profile(row.blocks.scores, thresholds)
-    columns = {"x": thresholds, "y": share, "low": low, "high": high}
+def _profile(row: AggregateRow, limits: np.ndarray) -> dict[str, list[float]]:
+    low, high = profile_band(row.blocks.scores, limits)
+    share = performance_profile(row.blocks.scores, limits)
+    columns = {"x": limits, "y": share, "low": low, "high": high}
     return {name: [round(float(value), 6) for value in each] for name, each in columns.items()}
 
 

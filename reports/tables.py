@@ -1,125 +1,30 @@
 """The tables of a run for other programs and for papers: CSV, Markdown and LaTeX.
 
 write_tables(read_run(Path("runs/emoji-1")), Path("tables"))
-
-CSV has every number in full, the ends of an interval in columns of their own; the other two have
-what a reader wants, a mean with its interval rounded to the digits that the interval supports.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+from reports import detail_tables
+from reports.table_formats import Table, Value
 from results import (
     aggregates,
     analysis,
+    budgets,
     comparisons,
     costs,
     curves,
     matched,
     measuring,
-    numbers,
     scores,
     store,
 )
 from results.intervals import Interval
 from results.paired import Comparison
 from results.store import Run
-
-Value = str | int | float | Interval | None
-
-LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    # Not in every font encoding outside of formulas.
-    **{character: f"${character}$" for character in "<>|"},
-    numbers.MINUS: "$-$",
-    "\u2013": "--",
-    "\u00a0": "~",
-}
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table: ``name`` is that of its files; every row has a value for each of ``columns``."""
-
-    name: str
-    caption: str
-    columns: list[str]
-    rows: list[list[Value]]
-    protocol: str = ""
-    """Hash of the protocol that measured it: a column of the CSV, in the caption elsewhere."""
-
-    @property
-    def heading(self) -> str:
-        """The caption with the protocol."""
-        return f"{self.caption} Protocol {self.protocol}." if self.protocol else self.caption
-
-    def csv(self) -> str:
-        """Numbers in full; an interval as mean, low and high; empty where there is no value."""
-        wide = [
-            any(isinstance(row[i], Interval) for row in self.rows) for i in range(len(self.columns))
-        ]
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        head = zip(self.columns, wide, strict=True)
-        stamp = {"protocol": self.protocol} if self.protocol else {}
-        heads = [part for name, is_wide in head for part in _heads(name, is_wide)]
-        writer.writerow([*heads, *stamp])
-        for row in self.rows:
-            cells = zip(row, wide, strict=True)
-            values = [part for value, is_wide in cells for part in _plain(value, is_wide)]
-            writer.writerow([*values, *stamp.values()])
-        return stream.getvalue()
-
-    def markdown(self) -> str:
-        """A pipe table below its caption."""
-        lines = [list(map(_markdown, line)) for line in (self.columns, *self._shown())]
-        left = [_is_text(self.rows, i) for i in range(len(self.columns))]
-        lines.insert(1, ["---" if text else "---:" for text in left])
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{_markdown(self.heading)}\n\n{rows}\n"
-
-    def latex(self) -> str:
-        """A ``table`` with the rules of booktabs."""
-        columns = "".join("l" if _is_text(self.rows, i) else "r" for i in range(len(self.columns)))
-        head, *body = [
-            " & ".join(map(_latex, line)) + r" \\" for line in (self.columns, *self._shown())
-        ]
-        return "\n".join(
-            [
-                "% needs \\usepackage{booktabs}",
-                r"\begin{table}",
-                r"\centering",
-                rf"\caption{{{_latex(self.heading)}}}",
-                rf"\label{{tab:{self.name}}}",
-                rf"\begin{{tabular}}{{{columns}}}",
-                r"\toprule",
-                head,
-                r"\midrule",
-                *body,
-                r"\bottomrule",
-                r"\end{tabular}",
-                r"\end{table}",
-                "",
-            ]
-        )
-
-    def _shown(self) -> list[list[str]]:
-        places = [
-            numbers.column_decimals(
-                value for row in self.rows if isinstance(value := row[i], Interval)
-            )
-            for i in range(len(self.columns))
-        ]
-        return [[_readable(value, places[i]) for i, value in enumerate(row)] for row in self.rows]
 
 
 def write_tables(run: Run, folder: Path) -> list[Path]:
@@ -153,6 +58,7 @@ def tables(run: Run) -> list[Table]:
         _curves(run),
         _metrics(run),
         _cost(run),
+        *detail_tables.tables(run),
     ]
     protocol = run.record.protocol
     return [replace(table, protocol=protocol) for table in every if table.rows]
@@ -203,8 +109,9 @@ def _comparisons(run: Run) -> Table:
         for family in comparisons.families(run, task):
             measure = "reward" if family.kind == "reward" else f"diversity {family.name}"
             rows += [_compared(task, measure, each) for each in family.comparisons]
-        for point in comparisons.equal_calls_family(run, task):
-            rows.append(_compared(task, "reward at equal calls", point.comparison))
+        for ledger, name in budgets.LEDGERS.items():
+            for point in budgets.equal_budget_family(run, task, ledger):
+                rows.append(_compared(task, f"reward at equal {name}", point.comparison))
     columns = [
         *("trained on", "measure", "method", "against", "seeds", "difference"),
         *("better on", "p", "p adjusted"),
@@ -289,45 +196,3 @@ def _difference(comparison: Comparison | None) -> Interval | None:
 
 def _p(comparison: Comparison | None) -> float | None:
     return comparison.p_adjusted if comparison else None
-
-
-def _heads(name: str, wide: bool) -> list[str]:
-    return [name, f"{name} low", f"{name} high"] if wide else [name]
-
-
-def _plain(value: Value, wide: bool) -> list[str]:
-    if isinstance(value, Interval):
-        return [_full(value.mean), _full(value.low), _full(value.high)]
-    return [_full(value), "", ""] if wide else [_full(value)]
-
-
-def _full(value: str | int | float | None) -> str:
-    if value is None or isinstance(value, float) and math.isnan(value):
-        return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
-
-
-def _readable(value: Value, places: int) -> str:
-    if value is None or value == "":
-        return "\u2013"
-    if isinstance(value, Interval):
-        if not value.values:
-            return "\u2013"
-        return f"{numbers.mean(value, places)} {numbers.bounds(value, places)}".rstrip()
-    return numbers.number(value) if isinstance(value, float) else str(value)
-
-
-def _is_text(rows: Iterable[list[Value]], column: int) -> bool:
-    return all(isinstance(row[column], str) for row in rows)
-
-
-def _markdown(text: str) -> str:
-    line = " ".join(text.split())
-    # The brackets of an interval are no markup; those of a link would be.
-    for character in "\\`*_<>|" + ("[]" if "](" in line else ""):
-        line = line.replace(character, f"\\{character}")
-    return line
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))

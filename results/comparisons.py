@@ -1,9 +1,9 @@
 """The declared families of comparisons of a run: which p-values are adjusted together.
 
 On each training reward there is a family for every measure, its reward and its diversity in each
-encoder: all pairs of methods, controls included, at the picked evaluation. Another one compares
-each method with best-of-n at equal reward calls. What a family holds is fixed by the suite, before
-any number is there.
+encoder: all pairs of methods, controls included, at the picked evaluation. Two more compare each
+method with best-of-n at equal budgets (``results.budgets``). What a family holds is fixed by the
+suite, before any number is there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from results.curves import at_equal_calls
 from results.intervals import t_interval
-from results.paired import Comparison, all_pairs, as_family, compare
+from results.paired import Comparison, all_pairs
 from results.scores import (
-    BEST_OF_N,
     Kind,
     cells_of,
     encoders,
     final_by_prompt,
     final_scores,
-    is_control,
     methods,
 )
 from results.store import Run
@@ -59,7 +56,7 @@ def families(run: Run, task: str) -> list[Family]:
 
 def family(run: Run, task: str, kind: Kind, name: str) -> Family:
     """All pairs of methods on ``task``, controls first, each method against those before it."""
-    applicable = [method for method in methods(run) if _applies(run, method, task)]
+    applicable = [method for method in methods(run) if applies(run, method, task)]
     comparisons = all_pairs(
         {method: final_by_prompt(run, method, task, kind, name) for method in applicable},
         {method: len(cells_of(run, method, task)) for method in applicable},
@@ -71,43 +68,6 @@ def family(run: Run, task: str, kind: Kind, name: str) -> Family:
     return Family(task, kind, name, comparisons, tiers(means, comparisons))
 
 
-def _applies(run: Run, method: str, task: str) -> bool:
+def applies(run: Run, method: str, task: str) -> bool:
+    """Whether a method can be trained on a reward."""
     return any(cell.status.state != "not_applicable" for cell in cells_of(run, method, task))
-
-
-@dataclass(frozen=True)
-class EqualCallsComparison:
-    """A method against best-of-n where both had made as many reward calls."""
-
-    comparison: Comparison
-    calls: float
-    """Reward calls of the method at that point, mean over seeds."""
-    best_of_n_calls: float
-    """Reward calls of best-of-n, mean over seeds; 0 if the run did not count them."""
-    reached: bool
-    """False where the method never made as many and is compared at its end."""
-
-
-def equal_calls_family(run: Run, task: str) -> list[EqualCallsComparison]:
-    """Each trained method that applies against best-of-n, adjusted together."""
-    if BEST_OF_N not in methods(run):
-        return []
-    best = final_by_prompt(run, BEST_OF_N, task, "reward", task)
-    planned = len(cells_of(run, BEST_OF_N, task))
-    trained = [
-        method for method in methods(run) if not is_control(method) and _applies(run, method, task)
-    ]
-    points = {method: at_equal_calls(run, method, task) for method in trained}
-    comparisons = as_family(
-        [
-            compare(
-                *(method, BEST_OF_N, point.scores, best),
-                planned=max(planned, len(cells_of(run, method, task))),
-            )
-            for method, point in points.items()
-        ]
-    )
-    return [
-        EqualCallsComparison(comparison, point.calls, point.best_of_n_calls, point.reached)
-        for comparison, point in zip(comparisons, points.values(), strict=True)
-    ]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
 
 from results import costs
@@ -14,7 +11,6 @@ from results.scores import (
     BASE,
     BEST_OF_N,
     Kind,
-    by_prompt,
     done_cells,
     encoders,
     evaluated_rewards,
@@ -22,7 +18,6 @@ from results.scores import (
     measure,
     methods,
     original_name,
-    reward_calls,
 )
 from results.store import Cell, Run
 
@@ -88,50 +83,3 @@ def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     columns = ["protocol", "method", "kind", "name", "round", *COSTS]
     columns += ["mean", "low", "high", "seeds"]
     return pd.DataFrame(rows, columns=columns)
-
-
-@dataclass(frozen=True)
-class EqualCalls:
-    """A method where it had made as many reward calls as best-of-n sampling."""
-
-    scores: dict[int, list[float]]
-    """Seed to reward [prompts], interpolated between the evaluations around; that of the end where
-    the method never made as many calls. Seeds that best-of-n has."""
-    calls: float
-    """Reward calls of the method at that point, mean over seeds; NaN without a seed."""
-    best_of_n_calls: float
-    """Reward calls of best-of-n, mean over seeds; 0 if the run did not count them."""
-
-    @property
-    def reached(self) -> bool:
-        """Whether both had made the same number of reward calls."""
-        return self.best_of_n_calls > 0 and self.calls >= self.best_of_n_calls
-
-
-def at_equal_calls(run: Run, method: str, task: str) -> EqualCalls:
-    """The reward of ``method`` on ``task`` after as many reward calls as best-of-n of its seed."""
-    allowed = {
-        cell.seed: reward_calls(cell.evaluations[-1].counts)
-        for cell in done_cells(run, BEST_OF_N, task)
-    }
-    scores = {}
-    calls = {}
-    for cell in done_cells(run, method, task):
-        if cell.seed in allowed:
-            curve = [
-                record for record in from_untrained(run, cell) if by_prompt(record, "reward", task)
-            ]
-            if not curve:
-                continue
-            made = [reward_calls(record.counts) for record in curve]
-            # Without a count there is nothing to cut at: the end is compared.
-            calls[cell.seed] = min(allowed[cell.seed] or made[-1], made[-1])
-            prompts = zip(*(by_prompt(record, "reward", task) for record in curve), strict=True)
-            scores[cell.seed] = [
-                float(np.interp(calls[cell.seed], made, values)) for values in prompts
-            ]
-    return EqualCalls(
-        scores=scores,
-        calls=float(np.mean(list(calls.values()))) if calls else np.nan,
-        best_of_n_calls=float(np.mean([allowed[seed] for seed in calls])) if calls else np.nan,
-    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import scipy.ndimage
 from numpy.typing import NDArray
 
 Pictures = NDArray[np.float64]
@@ -58,6 +59,24 @@ def high_frequency(pictures: Pictures) -> Values:
     return np.divide(above, total, out=np.zeros_like(total), where=total > 1e-12)
 
 
+def total_variation(pictures: Pictures) -> Values:
+    """Mean difference of luma between a pixel and the next, to the right and below; 0 to 2."""
+    luma = _luma(pictures)
+    down = np.abs(np.diff(luma, axis=1)).mean(axis=(1, 2))
+    right: Values = np.abs(np.diff(luma, axis=2)).mean(axis=(1, 2))
+    return right + down
+
+
+def noise_residual(pictures: Pictures) -> Values:
+    """Root mean square of what a median of 3 x 3 pixels takes out of luma; 0 to 1.
+
+    Edges and flat areas pass the median, noise of single pixels does not.
+    """
+    luma = _luma(pictures)
+    removed = luma - scipy.ndimage.median_filter(luma, size=(1, 3, 3), mode="nearest")
+    return np.sqrt((removed**2).mean(axis=(1, 2)))
+
+
 def flatness(pictures: Pictures) -> Values:
     """Share of pixels that equal their right and lower neighbours once saved in 8 bits; 0 to 1."""
     levels = np.round(pictures * 255)
@@ -80,7 +99,7 @@ STATISTICS: dict[str, Callable[[Pictures], Values]] = {
     function.__name__: function
     for function in (
         *(brightness, contrast, saturation, sharpness, high_frequency),
-        *(flatness, border_variation),
+        *(total_variation, noise_residual, flatness, border_variation),
     )
 }
 

@@ -10,24 +10,21 @@ its newline is there, so a process killed while writing leaves a readable log be
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
-from pydantic import ValidationError
 
 from results.checkpoints import pick
+from results.record_text import RecordType, ResultsError, dump, one_line, parse
 from results.records import (
-    READABLE_VERSIONS,
     CellConfig,
     Environment,
     EvaluationRecord,
@@ -39,13 +36,7 @@ from results.records import (
     StatusRecord,
 )
 
-RecordType = TypeVar("RecordType", bound=Record)
-
 CELL_ID = re.compile(r"(?P<method>[\w.-]+?)--(?P<reward>[\w.-]+?)--s(?P<seed>\d+)")
-
-
-class ResultsError(Exception):
-    """A run folder that cannot be used; the message is one line that says why."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +133,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, record: Record) -> None:
     """Write one record as indented JSON."""
-    write_bytes(path, (_dump(record, indent=2) + "\n").encode())
+    write_bytes(path, (dump(record, indent=2) + "\n").encode())
 
 
 def append_jsonl(path: Path, record: Record) -> None:
@@ -153,12 +144,12 @@ def append_jsonl(path: Path, record: Record) -> None:
         content = stream.read()
         # Without this the new line would be glued to the unfinished one.
         stream.truncate(content.rfind(b"\n") + 1)
-        stream.write((_dump(record) + "\n").encode())
+        stream.write((dump(record) + "\n").encode())
 
 
 def write_jsonl(path: Path, records: Iterable[Record]) -> None:
     """Replace a log, as a resumed cell does with rounds that are run again."""
-    write_bytes(path, "".join(_dump(record) + "\n" for record in records).encode())
+    write_bytes(path, "".join(dump(record) + "\n" for record in records).encode())
 
 
 def save_features(path: Path, features: Mapping[str, Any]) -> None:
@@ -178,33 +169,18 @@ def save_density(path: Path, grids: Mapping[str, Any]) -> None:
     save_features(path, grids)
 
 
-def _dump(record: Record, indent: int | None = None) -> str:
-    return json.dumps(_plain(record.model_dump()), indent=indent, ensure_ascii=False)
-
-
-def _plain(value: Any) -> Any:
-    """Non-finite floats as strings: JSON has no NaN, and pydantic reads these back as floats."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
 # Reading; every function here raises ResultsError
 
 
 def read_json(path: Path, kind: type[RecordType]) -> RecordType:
     """Read one record."""
-    return _parse(path, _text(path), kind)
+    return parse(path, _text(path), kind)
 
 
 def read_jsonl(path: Path, kind: type[RecordType]) -> list[RecordType]:
     """Read a log; a last line without its newline is one that was being written, and left out."""
     lines = _text(path).split("\n")[:-1]
-    return [_parse(path, line, kind, f" line {i}") for i, line in enumerate(lines, 1)]
+    return [parse(path, line, kind, f" line {i}") for i, line in enumerate(lines, 1)]
 
 
 def load_features(path: Path) -> dict[str, np.ndarray]:
@@ -212,7 +188,7 @@ def load_features(path: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
-        raise ResultsError(f"{path}: cannot be read: {_line(error)}") from error
+        raise ResultsError(f"{path}: cannot be read: {one_line(error)}") from error
 
 
 def load_density(folder: Path) -> dict[str, np.ndarray]:
@@ -279,29 +255,4 @@ def _text(path: Path) -> str:
         # A killed writer can leave half of a character: that is in the unfinished line.
         return path.read_bytes().decode(errors="replace")
     except OSError as error:
-        raise ResultsError(f"{path}: cannot be read: {_line(error)}") from error
-
-
-def _parse(path: Path, text: str, kind: type[RecordType], where: str = "") -> RecordType:
-    try:
-        fields = json.loads(text)
-    except ValueError as error:
-        raise ResultsError(f"{path}{where}: damaged: {_line(error)}") from error
-    if "schema_version" in kind.model_fields and isinstance(fields, dict):
-        # Looked at first: with another version, other fields are to be expected.
-        version = fields.get("schema_version")
-        if version not in READABLE_VERSIONS:
-            readable = " and ".join(map(str, READABLE_VERSIONS))
-            raise ResultsError(
-                f"{path}: schema version {version!r}, but this program reads {readable}"
-            )
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the record"
-        raise ResultsError(f"{path}{where}: damaged: {field}: {first['msg']}") from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+        raise ResultsError(f"{path}: cannot be read: {one_line(error)}") from error

@@ -95,6 +95,8 @@ class ThroughputRecord(Record):
     rounds: int
     warm_up_cap: int
     environment: Environment
+    protocol: str = ""
+    """Hash of the suite's protocol; empty in files of before it was recorded."""
     methods: list[MethodThroughput] = Field(default_factory=list)
     ratios: list[Ratio] = Field(default_factory=list)
     not_measured: dict[str, str] = Field(default_factory=dict)

@@ -13,7 +13,8 @@ from typing import Literal
 
 from results import numbers
 from results.analysis import TaskRow, coverage, task_table
-from results.comparisons import EqualCallsComparison, equal_calls_family, family
+from results.budgets import EqualBudgetComparison, equal_budget_family
+from results.comparisons import family
 from results.exactness import density_table
 from results.intervals import FEW_SEEDS, Interval
 from results.paired import Comparison
@@ -74,11 +75,11 @@ def headline(run: Run) -> str:
         f"Training raised the held-out reward separably above the base model in {raised} of "
         f"{numbers.count(len(gains), 'pair')} of method and reward that have two seeds or more."
     )
-    points = [point for task in tasks(run) for point in equal_calls_family(run, task)]
+    points = [point for task in tasks(run) for point in equal_budget_family(run, task)]
     points = [point for point in points if point.comparison.difference.seeds > 1]
     if points:
         beaten = sum(point.comparison.sign > 0 for point in points)
-        counted = all(point.best_of_n_calls > 0 for point in points)
+        counted = all(point.best_of_n_spent > 0 for point in points)
         where = "with at least as many reward calls" if counted else "at the end of training"
         text += f" Best-of-n sampling {where} was separably beaten in {beaten} of {len(points)}."
     if max(gain.difference.seeds for gain in gains) < FEW_SEEDS:
@@ -126,9 +127,9 @@ def _with_sign(items: list[Item], sign: int) -> list[Item]:
 
 def _against_best_of_n(run: Run, task: str) -> Iterable[Claim]:
     points = [
-        point for point in equal_calls_family(run, task) if point.comparison.difference.seeds > 1
+        point for point in equal_budget_family(run, task) if point.comparison.difference.seeds > 1
     ]
-    calls = {point.best_of_n_calls for point in points}
+    calls = {point.best_of_n_spent for point in points}
     where = "at the end of training"
     if calls and min(calls) > 0:
         where = f"at the same {max(calls):,.0f} reward calls"
@@ -146,9 +147,9 @@ def _against_best_of_n(run: Run, task: str) -> Iterable[Claim]:
     yield Claim("bad", f"Below best-of-n {where}", _with_sign(items, -1))
 
 
-def _budget_note(point: EqualCallsComparison, final: Comparison) -> str:
-    if point.best_of_n_calls > 0 and not point.reached:
-        return f"(after {point.calls:,.0f} calls, its whole budget)"
+def _budget_note(point: EqualBudgetComparison, final: Comparison) -> str:
+    if point.best_of_n_spent > 0 and not point.reached:
+        return f"(after {point.spent:,.0f} calls, its whole budget)"
     if point.comparison.sign <= 0 < final.sign:
         return f"(at the end of training it beats it: {numbers.difference(final.difference)})"
     return ""

@@ -94,7 +94,7 @@ def hub_folder(name: str, repository: str) -> Path:
 def resized(images: torch.Tensor, size: int, crop: int) -> torch.Tensor:
     """Images with the shorter side at ``size`` (bicubic), their middle ``[n, 3, crop, crop]``.
 
-    The longer side is rounded down, as torchvision and transformers do.
+    The longer side is rounded down, as torchvision and the releases' preprocessing do.
     """
     height, width = images.shape[-2:]
     shorter = min(height, width)

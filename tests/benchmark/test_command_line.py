@@ -11,6 +11,7 @@ import pytest
 from results import store
 from tests.benchmark.conftest import Command, environment, one_line_error, run_command
 from tests.results.synthetic import Synthetic
+from tests.results.test_merged import other_protocol
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,25 @@ def test_report_and_compare_from_outside(tmp_path: Path) -> None:
     done = run_command(tmp_path, "compare", first, second)
     assert done.returncode == 0 and done.stdout.strip() == "compare.html", done.stderr
     assert "dag [B]" in (tmp_path / "compare.html").read_text(encoding="utf-8")
+
+
+def test_figures_and_tables_of_two_runs(benchmark_command: Command, tmp_path: Path) -> None:
+    first = Synthetic(tmp_path / "first", rewards=("style",)).write()
+    second = Synthetic(tmp_path / "second", rewards=("style",)).write()
+    other = other_protocol(Synthetic(tmp_path / "third", rewards=("style",)).write())
+    options = ("--figures", "figures", "--tables", "tables")
+    done = benchmark_command("compare", first, second, *options)
+    assert done.returncode == 0, done.stderr
+    assert {"figures/cross_rewards.pdf", "tables/scores.csv"} < set(done.stdout.splitlines())
+    assert "dag [B]" in (tmp_path / "tables" / "scores.csv").read_text(encoding="utf-8")
+    # Of different protocols nothing is in one figure or table.
+    done = benchmark_command("compare", first, other, "--figures", "two", "--tables", "two")
+    assert done.returncode == 0, done.stderr
+    written = set(done.stdout.splitlines())
+    for label in "AB":
+        assert {f"two/{label}/scores.csv", f"two/{label}/attainment.svg"} < written
+    assert "ffff0000" in (tmp_path / "two" / "B" / "scores.csv").read_text(encoding="utf-8")
+    assert "ffff0000" not in (tmp_path / "two" / "A" / "scores.csv").read_text(encoding="utf-8")
 
 
 def test_dry_run_lists_cells_and_writes_nothing(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,12 +13,18 @@ import torch
 from PIL import Image
 
 from benchmark import encoders
-from benchmark.encoders import clip, dinov2
+from benchmark.encoders import clip, dinov2, dreamsim, lpips
 from benchmark.suite import EvaluationSettings
+from results import metrics
 from tests.benchmark.conftest import Command, one_line_error
 
 CPU = torch.device("cpu")
-OPTIONAL = ("clip", "dinov2")
+OPTIONAL = {
+    "clip": "`hf download openai/clip-vit-large-patch14 config.json model.safetensors`",
+    "dinov2": "`hf download facebook/dinov2-base config.json model.safetensors`",
+    "dreamsim": "`curl -L https://github.com/ssundaram21/dreamsim/releases/download/",
+    "lpips": "needs the package torchmetrics; `pip install -e '.[lpips]'`",
+}
 
 
 def tiny_clip(folder: Path) -> Any:
@@ -39,6 +47,64 @@ def tiny_dinov2(folder: Path) -> Any:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
     config = Dinov2Config(**sizes, mlp_ratio=2, image_size=56, patch_size=14)
     return save(Dinov2Model, config, folder)
+
+
+def tiny_dino(folder: Path) -> Any:
+    """In timm's layout."""
+    import timm
+    from safetensors.torch import save_file
+
+    sizes: dict[str, Any] = {"embed_dim": 64, "depth": 2, "num_heads": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model("vit_base_patch16_224", num_classes=0, **sizes)
+    config = {"architecture": "vit_base_patch16_224", "num_classes": 0, "model_args": sizes}
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    save_file(network.state_dict(), folder / "model.safetensors")
+    return network.eval()
+
+
+class Tower(torch.nn.Module):
+    """Names a network as the release's extractors do."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+
+class Perceptual(torch.nn.Module):
+    """Names its first extractor as the release does."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.extractor_list = torch.nn.ModuleList([Tower(model)])
+
+
+def adapted(network: Any, folder: Path) -> Any:
+    """The network with random low-rank matrices, which peft keeps in ``folder``."""
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(r=4, lora_alpha=2, target_modules=["qkv"], init_lora_weights=False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        model = get_peft_model(Perceptual(network), settings)
+    model.save_pretrained(folder)
+    return model.base_model.model.extractor_list[0].model.eval()
+
+
+def tiny_lpips(folder: Path) -> tuple[Path, Path, list[torch.Tensor]]:
+    """AlexNet's convolutions and a weight a channel, both at random: files, and the weights."""
+    from torchvision.models import alexnet
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = {f"features.{k}": v for k, v in alexnet().features.state_dict().items()}
+        weights = [torch.rand(1, n, 1, 1) for n in (64, 192, 384, 256, 256)]
+    torch.save(state, folder / "alexnet.pth")
+    named = {f"lin{i}.model.1.weight": weight for i, weight in enumerate(weights)}
+    torch.save(named, folder / "alex.pth")
+    return folder / "alexnet.pth", folder / "alex.pth", weights
 
 
 def save(kind: Any, config: Any, folder: Path) -> Any:
@@ -103,12 +169,106 @@ def test_dinov2_is_the_checkpoint_s_class_token(tmp_path: Path) -> None:
     assert (cosine > 0.999).all()
 
 
-@pytest.mark.parametrize("build", [(tiny_clip, clip), (tiny_dinov2, dinov2)])
-def test_loading_draws_nothing_and_encoding_changes_nothing(tmp_path: Path, build: Any) -> None:
-    make, module = build
-    make(tmp_path)
+def test_dreamsim_is_the_adapted_network_s_last_block(tmp_path: Path) -> None:
+    network = tiny_dino(tmp_path / "dino")
+    plain = network.forward_features(torch.zeros(1, 3, 224, 224))
+    reference = adapted(network, tmp_path / "adapter")
+    assert (reference.forward_features(torch.zeros(1, 3, 224, 224)) - plain).abs().max() > 0.01
+    features = dreamsim.load_folders(tmp_path / "dino", tmp_path / "adapter", CPU)(pictures())
+    assert features.shape == (3, 64) and features.mean(1).abs().max() < 1e-5
+    seen: list[torch.Tensor] = []
+    reference.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2][:, 0]))
+    pixels = torch.nn.functional.interpolate(
+        pictures(), size=(224, 224), mode="bicubic", antialias=True
+    ).clamp(0, 1)
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (dreamsim.MEAN, dreamsim.STD))
+    with torch.no_grad():
+        reference.forward_features((pixels - mean) / std)
+    expected = seen[0] - seen[0].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_may_be_a_file_of_torch(tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    load = load_dreamsim(tmp_path)
+    expected = load()(pictures())
+    file = tmp_path / "adapter" / "adapter_model.safetensors"
+    torch.save(load_file(file), file.with_suffix(".bin"))
+    file.unlink()
+    assert torch.equal(load()(pictures()), expected)
+
+
+def test_an_adapter_of_another_network_is_refused(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    adapted(tiny_dino(tmp_path / "dino"), tmp_path / "adapter")
+    name = f"{dreamsim.PREFIX}blocks.7.attn.qkv.lora_A.weight"
+    save_file({name: torch.zeros(4, 64)}, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(ValueError, match="blocks.7.attn.qkv.lora_A.weight adapts nothing"):
+        dreamsim.load_folders(tmp_path / "dino", tmp_path / "adapter", CPU)
+
+
+def test_the_squared_distance_of_lpips_features_is_lpips(tmp_path: Path) -> None:
+    """Against the sum over layers as in the paper's equation 1, activation by activation."""
+    from torchvision.models import alexnet
+
+    trunk, weights, of_channels = tiny_lpips(tmp_path)
+    images = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(2))
+    features = lpips.load_files(trunk, weights, CPU)(images)
+    assert features.shape == (3, 31872)
+    layers = alexnet().features
+    state = torch.load(trunk, weights_only=True)
+    layers.load_state_dict({name[9:]: value for name, value in state.items()})
+    shift, scale = torch.tensor(lpips.SHIFT), torch.tensor(lpips.SCALE)
+    hidden = ((images * 2 - 1).movedim(1, -1) - shift).div(scale).movedim(-1, 1)
+    expected = 0.0
+    found = iter(of_channels)
+    with torch.no_grad():
+        for layer in layers:
+            hidden = layer(hidden)
+            if isinstance(layer, torch.nn.ReLU):
+                unit = hidden / (hidden.square().sum(1, keepdim=True).sqrt() + 1e-10)
+                difference = (unit[0] - unit[1]).square() * next(found)[0]
+                expected += difference.sum(0).mean().item()
+    assert (features[0] - features[1]).square().sum().item() == pytest.approx(expected, rel=1e-4)
+    measured = metrics.load("squared_distance").measure(features[None, :2].numpy())
+    assert measured.value == pytest.approx(expected, rel=1e-4)
+
+
+def test_other_files_are_no_lpips(tmp_path: Path) -> None:
+    trunk, weights, _ = tiny_lpips(tmp_path)
+    with pytest.raises(ValueError, match=r"alexnet.pth does not hold LPIPS's weights"):
+        lpips.load_files(trunk, trunk, CPU)
+    with pytest.raises(ValueError, match=r"alex.pth holds no AlexNet"):
+        lpips.load_files(weights, weights, CPU)
+
+
+def load_dreamsim(folder: Path) -> Any:
+    adapted(tiny_dino(folder / "dino"), folder / "adapter")
+    return lambda: dreamsim.load_folders(folder / "dino", folder / "adapter", CPU)
+
+
+def load_lpips(folder: Path) -> Any:
+    trunk, weights, _ = tiny_lpips(folder)
+    return lambda: lpips.load_files(trunk, weights, CPU)
+
+
+def load_clip(folder: Path) -> Any:
+    tiny_clip(folder)
+    return lambda: clip.load_folder(folder, CPU)
+
+
+def load_dinov2(folder: Path) -> Any:
+    tiny_dinov2(folder)
+    return lambda: dinov2.load_folder(folder, CPU)
+
+
+@pytest.mark.parametrize("make", [load_clip, load_dinov2, load_dreamsim, load_lpips])
+def test_loading_draws_nothing_and_encoding_changes_nothing(tmp_path: Path, make: Any) -> None:
+    load = make(tmp_path)
     state = torch.get_rng_state()
-    encode = module.load_folder(tmp_path, CPU)
+    encode = load()
     images = pictures()
     first = encode(images)
     assert torch.equal(torch.get_rng_state(), state)
@@ -125,7 +285,20 @@ def test_a_missing_one_names_the_command_that_fetches_it(
     name: str,
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "empty"))
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec",
+        lambda module, *rest: None if module == "torchmetrics" else find(module, *rest),
+    )
     change = f"evaluation.encoders=[{name}]"
     done = benchmark_command("run", "--suite", tiny_suite, "--dry-run", "--set", change)
     message = one_line_error(done, 4)
-    assert f"encoder {name!r} needs weights that are not here; `hf download " in message
+    assert f"encoder {name!r} needs " in message and OPTIONAL[name] in message
+
+
+def test_lpips_needs_its_trunk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    command = r"`python -c \"import torchvision; torchvision.models.alexnet\(weights='DEFAULT'\)"
+    with pytest.raises(encoders.MissingEncoder, match=command):
+        lpips.trunk_file()

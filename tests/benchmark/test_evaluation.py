@@ -11,6 +11,7 @@ import torch
 import methods
 import rewards
 from benchmark import encoders
+from benchmark.augmentations import AUGMENTATIONS
 from benchmark.evaluation import Diverged, Evaluator, evaluation_rounds
 from benchmark.scoring import CountedReward, counted_gradient
 from diffusion.latent_diffusion import LatentDiffusion
@@ -173,6 +174,31 @@ def test_path_kl_changes_nothing_else_and_is_zero_without_training(
     both, first = moved.evaluate().path_kl, watched.evaluate().path_kl
     assert (torch.tensor(both) > 0).all()
     assert [prompt[:1] for prompt in both] == [pytest.approx(prompt, rel=1e-3) for prompt in first]
+
+
+def test_images_are_scored_after_small_changes_too(policy: LatentDiffusion) -> None:
+    asked = dataclasses.replace(evaluator(policy), augmented=("colourfulness",))
+    found = asked.evaluate()
+    assert list(found.augmented) == ["colourfulness"]
+    after = found.augmented["colourfulness"]
+    assert list(after) == list(AUGMENTATIONS)
+    # What a flip does not change is scored the same, whatever the batch.
+    torch.testing.assert_close(
+        torch.tensor(after["flip"]), torch.tensor(found.rewards["colourfulness"])
+    )
+    assert after["noise"] != after["flip"] and after["crop"] != after["flip"]
+    batched = dataclasses.replace(asked, batch_size=3).evaluate().augmented["colourfulness"]
+    for change, values in after.items():
+        torch.testing.assert_close(
+            torch.tensor(batched[change]), torch.tensor(values), atol=1e-3, rtol=0
+        )
+    assert evaluator(policy).evaluate().augmented == {}
+    assert policy.ledger.counts()["reward_calls"] == 0
+    images = found.images.flatten(0, 1).clone()
+    images[0] = torch.nan
+    spoilt = asked._score(images, 1.0, []).augmented["colourfulness"]
+    for values in spoilt.values():
+        assert torch.tensor(values).isnan().tolist() == [[True, False], [False, False]]
 
 
 def test_points_are_scored_as_they_are_and_have_no_statistics() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.augmentations import AUGMENTATIONS
 from benchmark.protocol import digest
 from diffusion.ledger import PHASES
 from results import reproduction, store
@@ -86,6 +87,12 @@ def test_every_cell_is_done_and_complete(finished: store.Run) -> None:
             assert features["efficientnet-lite0"].shape == (2, 2, 1280)
             distances = pairwise_cosine_distance(features["efficientnet-lite0"])
             assert evaluation.diversity["efficientnet-lite0"] == distances
+            # What is trained on is scored after small changes too; of base, every reward is.
+            changed = finished.record.rewards if cell.method == "base" else [cell.reward]
+            assert set(evaluation.augmented) == set(changed)
+            for values in evaluation.augmented.values():
+                assert list(values) == list(AUGMENTATIONS)
+                assert all(np.isfinite(value).all() for value in values.values())
     assert (finished.folder / "report.html").stat().st_size > 10_000
     assert not list(finished.folder.rglob(".*"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import types
 from itertools import count
 from pathlib import Path
@@ -152,6 +153,15 @@ def test_the_command_from_end_to_end(measured: tuple[str, ThroughputRecord]) -> 
     assert "not settled after 2 more" in printed
     for text in ("images trained/s", "backward", "95 % intervals", "not measured", "written"):
         assert text in printed
+    # Every table says by which protocol, and every row of one on what machine, in several lines
+    # where it is narrow.
+    assert len(record.protocol) == 16
+    assert " ".join(printed.split()).count(f"protocol {record.protocol}") == 3
+    rows = [line for line in printed.splitlines() if re.match(r"│ (dag|ddpo) ", line)]
+    machine = str(record.methods[0].machine)
+    assert len(rows) == 2 + 2 + 1
+    assert all(line.split("│")[-2].strip() in machine for line in rows)
+    assert all(line.split("│")[-2].strip() for line in rows)
 
 
 def test_a_method_that_fails_leaves_the_others_measured(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from reports import charts
+from reports import charts, metric_views, summary_figures
 from reports.figures import write_paper_figures
 from reports.style import styles
-from results import analysis, scores, store
+from results import aggregates, analysis, matched, numbers, scores, store
 from results.intervals import t_interval
 from results.store import Run
 from tests.results.synthetic import Synthetic
@@ -60,23 +62,91 @@ def test_an_axis_holds_all_seeds_and_intervals_as_far_as_they_fit() -> None:
     assert single is not None and single[0] < 0.5 < single[1]
 
 
-def test_paper_figures_are_written_as_pdf_and_svg(run: Run, tmp_path: Path) -> None:
-    paths = write_paper_figures(run, tmp_path / "figures")
-    assert sorted(path.name for path in paths) == [
-        *("learning_curves.pdf", "learning_curves.svg"),
-        *("reward_diversity.pdf", "reward_diversity.svg"),
-    ]
-    for path in paths:
+FIGURES = (
+    *("attainment", "cross_rewards", "interquartile_means", "learning_curves"),
+    *("matched_diversity", "performance_profiles", "reward_diversity"),
+)
+
+
+@pytest.fixture(scope="module")
+def written(run: Run, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_paper_figures(run, tmp_path_factory.mktemp("figures"))
+
+
+def texts(path: Path) -> set[str]:
+    root = ElementTree.parse(path).getroot()
+    return {text for text in map(str.strip, root.itertext()) if text}
+
+
+def test_paper_figures_are_written_as_pdf_and_svg(run: Run, written: list[Path]) -> None:
+    names = [f"{name}.{suffix}" for name in FIGURES for suffix in ("pdf", "svg")]
+    assert sorted(path.name for path in written) == names
+    for path in written:
         if path.suffix == ".pdf":
             assert path.read_bytes().startswith(b"%PDF")
-        else:
+            continue
+        shown = texts(path)
+        if path.stem in ("learning_curves", "reward_diversity", "matched_diversity"):
             root = ElementTree.parse(path).getroot()
             # Two columns of a paper in points.
             assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(2 * 3.3 * 72)
-            texts = {text for text in map(str.strip, root.itertext()) if text}
-            assert {"style", "colourfulness", *scores.methods(run)} <= texts
+            assert {"style", "colourfulness"} <= shown
+        drawn = set(scores.methods(run))
+        if path.stem in ("performance_profiles", "matched_diversity"):
+            drawn.discard("base")
+        if path.stem in ("attainment", "interquartile_means", "performance_profiles"):
+            drawn &= shown  # those with a complete seed, or a curve
+            assert {"dag", "best-of-n"} <= drawn
+        if path.stem != "cross_rewards":
+            assert drawn <= shown
+
+
+def test_the_same_run_gives_the_same_figures(run: Run, written: list[Path], tmp_path: Path) -> None:
     again = write_paper_figures(run, tmp_path / "again")
-    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in written]
+
+
+def test_the_matrix_has_every_row_and_its_means(run: Run, written: list[Path]) -> None:
+    shown = texts(next(path for path in written if path.name == "cross_rewards.svg"))
+    for row in analysis.cross_rewards(run):
+        assert (row.method if row.method == "base" else f"{row.method} on {row.task}") in shown
+        for level in row.scores.values():
+            assert numbers.number(level.mean) in shown
+
+
+def test_the_colours_of_the_matrix_are_changes_in_units_of_the_spread(run: Run) -> None:
+    rows = analysis.cross_rewards(run)
+    found = metric_views.shifts(run, rows)
+    base = [run.cells[f"base--none--s{seed}"].evaluations[-1].rewards["style"] for seed in (0, 1)]
+    row = next(row for row in rows if (row.task, row.method) == ("style", "dag"))
+    expected = row.changes["style"].mean / np.std(base)
+    assert found["style", "dag", "style"] == pytest.approx(expected)
+
+
+def test_levels_of_reward_and_means_are_drawn_where_they_are(run: Run) -> None:
+    axes = Figure().subplots()
+    summary_figures.draw_means(axes, run, "reward")
+    rows = [row for row in aggregates.aggregate_table(run) if row.kind == "reward"]
+    rows = [row for row in rows if row.blocks.seeds]
+    places = [np.ravel(line.get_xdata())[0] for line in axes.lines if line.get_marker() != "|"]
+    assert places == pytest.approx([row.value.mean for row in rows])
+    axes = Figure().subplots()
+    summary_figures.draw_matched(axes, run, "style", "scorer")
+    expected = [
+        at.value.mean
+        for row in matched.trade_off_table(run, "style")
+        if row.encoder == "scorer"
+        for at in row.diversity_at.values()
+        if at.reached
+    ]
+    heights = [np.ravel(line.get_ydata())[0] for line in axes.lines if line.get_marker() != "_"]
+    assert heights == pytest.approx(expected) and len(expected) > 3
+
+
+def test_one_reward_has_nothing_to_put_together(tmp_path: Path) -> None:
+    one = store.read_run(Synthetic(tmp_path / "run", rewards=("style",)).write())
+    names = {path.stem for path in write_paper_figures(one, tmp_path / "figures")}
+    assert names == set(FIGURES) - {"interquartile_means", "performance_profiles"}
 
 
 def test_paper_figures_need_a_cell_that_is_done(tmp_path: Path) -> None:

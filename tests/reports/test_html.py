@@ -16,7 +16,8 @@ from tests.reports.page import Element, Page
 from tests.results.synthetic import Synthetic
 
 SECTIONS = [
-    *("findings", "coverage", "scatter", "scores", "comparisons", "curves", "trade-off"),
+    *("findings", "coverage", "scatter", "scores", "comparisons", "curves"),
+    *("budgets", "trade-off"),
     *("aggregates", "cross", "hacking", "metrics", "cost", "pictures", "protocol", "setup"),
     "reproduction",
 ]

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from reports import statistics
-from results import aggregates, comparisons, matched, numbers, scores
+from results import aggregates, budgets, comparisons, matched, numbers, scores
 from results.store import Run
 from tests.reports.page import Page
 
@@ -33,11 +33,12 @@ def test_every_comparison_is_shown_with_its_adjusted_p(run: Run, parsed: Page) -
             partial = f"partial ({each.difference.seeds} of {each.planned})"
             assert (partial in text) == each.partial
             count += 1
-        for point in comparisons.equal_calls_family(run, task):
-            row = rows[point.comparison.method, "best-of-n at equal calls", i]
-            assert numbers.p_value(point.comparison.p_adjusted) in row.text
-            count += 1
-    assert count == len(rows) == 10 + 3 + 6 + 2
+        for ledger, name in budgets.LEDGERS.items():
+            for point in budgets.equal_budget_family(run, task, ledger):
+                row = rows[point.comparison.method, f"best-of-n at equal {name}", i]
+                assert numbers.p_value(point.comparison.p_adjusted) in row.text
+                count += 1
+    assert count == len(rows) == 10 + 2 * 3 + 6 + 2 * 2
 
 
 def test_matched_values_and_hypervolumes_are_those_of_the_analysis(run: Run, parsed: Page) -> None:

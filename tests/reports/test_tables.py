@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from pathlib import Path
 
 import pytest
 
 from reports import tables
-from reports.tables import Table, write_tables
-from results import analysis, comparisons, numbers, scores
+from reports.table_formats import Table
+from reports.tables import write_tables
+from results import analysis, budgets, comparisons, hacking, numbers, picks, samplers, scores
 from results.intervals import t_interval
-from results.store import Run
+from results.store import Run, read_run
+from tests.results.synthetic import Synthetic
 
 
 def read(path: Path) -> list[dict[str, str]]:
@@ -57,7 +60,12 @@ def test_every_comparison_is_in_the_table(folder: Path, run: Run) -> None:
         len(family.comparisons)
         for task in scores.tasks(run)
         for family in comparisons.families(run, task)
-    ) + sum(len(comparisons.equal_calls_family(run, task)) for task in scores.tasks(run))
+    )
+    made += sum(
+        len(budgets.equal_budget_family(run, task, ledger))
+        for task in scores.tasks(run)
+        for ledger in budgets.LEDGERS
+    )
     assert len(rows) == made
 
 
@@ -81,6 +89,45 @@ def test_markdown_and_latex_show_means_with_intervals(folder: Path, run: Run) ->
     assert {line.count(" & ") for line in body} == {len(tables.tables(run)[1].columns) - 1}
 
 
+def test_what_the_page_lists_in_detail_is_in_tables_too(folder: Path, run: Run) -> None:
+    targets = {
+        (row["trained on"], row["method"], row["cost"], row["share of the gain"], row["seed"]): row
+        for row in read(folder / "targets.csv")
+    }
+    expected = {
+        (task, each.method, each.cost.replace("_", " "), str(each.share), str(seed)): value
+        for task in scores.tasks(run)
+        for each in budgets.to_target_table(run, task)
+        for seed, value in each.values.items()
+    }
+    assert {key: float(row["spent"]) for key, row in targets.items()} == expected
+    assert expected
+    signs = {
+        (row["trained on"], row["method"], row["detector"]): row
+        for row in read(folder / "hacking.csv")
+    }
+    for row in hacking.hacking_rows(run):
+        for name, sign in row.signs.items():
+            written = signs[row.task, row.method, name]
+            assert written["fires"] == ("yes" if sign.fires else "no")
+            if sign.change.seeds:
+                assert float(written["change"]) == sign.change.mean
+    bad = {row["cell"] for row in read(folder / "bad_images.csv") if row["constant"] == "1"}
+    assert bad == {row.cell_id for row in hacking.bad_images(run) if row.counts["constant"]}
+    assert {"attainment.csv", "equal_budgets.csv"} <= {path.name for path in folder.iterdir()}
+
+
+def test_picked_checkpoints_and_samplers_are_in_tables(tmp_path: Path) -> None:
+    validated = read_run(Synthetic(tmp_path / "run", validated=True).write())
+    names = {table.name: table for table in tables.tables(validated)}
+    assert len(names["samplers"].rows) == sum(
+        len(samplers.sampler_table(validated, task)) for task in scores.tasks(validated)
+    )
+    picked = [row for row in names["checkpoints"].rows if row[-1] == "yes"]
+    assert len(picked) == len(picks.picks(validated))
+    assert "exact_metrics" not in names
+
+
 def test_text_is_escaped_for_each_format() -> None:
     hostile = "a|b & 50% $x_1$ #{~^}\\ <i>`*`\nnext [l](u)"
     table = Table("t", hostile, ["name", "value"], [[hostile, t_interval({0: -1.0, 1: -1.5})]])
@@ -91,5 +138,8 @@ def test_text_is_escaped_for_each_format() -> None:
     latex = table.latex()
     assert r"a$|$b \& 50\% \$x\_1\$ \#\{\textasciitilde{}\textasciicircum{}\}" in latex
     assert r"\textbackslash{} $<$i$>$" in latex and "$-$1.2" in latex
+    missed = Table("t", "", ["spent"], [[math.inf]])
+    assert "∞" in missed.markdown() and r"$\infty$" in missed.latex()
+    assert missed.csv() == "spent\ninf\n"
     ((name, value, low, high),) = csv.reader(table.csv().split("value high\n")[1].splitlines(True))
     assert name == hostile and float(value) == -1.25 and float(low) < -1.25 < float(high)

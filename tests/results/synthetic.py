@@ -200,6 +200,13 @@ class Synthetic:
             name: (0.5 + noise + (0.1 * share if trained and name == "saturation" else 0)).tolist()
             for name in STATISTICS
         }
+        # Noise takes away half of what dag gains, a flip nothing.
+        lost = 0.5 * GAIN["dag"] * share if method == "dag" else 0.0
+        augmented = {
+            name: {"flip": values[name].tolist(), "noise": (values[name] - 0.01 - lost).tolist()}
+            for name in self.rewards
+            if name == reward or method == "base"
+        }
         record = records.EvaluationRecord(
             round=round(share * 8),
             images=round(BUDGET * share),
@@ -215,6 +222,7 @@ class Synthetic:
             sampling_images_per_second=7.5 + seed,
             image_statistics=statistics,
             path_kl=[[3 * share + 0.1 * seed]] * len(self.prompts) if trained else [],
+            augmented=augmented,
             validation=[[0.5 - abs(share - 0.75), 0.5]] if self.validated and trained else [],
         )
         return record, features
@@ -243,7 +251,8 @@ def work(method: str, share: float) -> records.Counts:
     calls = BUDGET if method == "best-of-n" else images * CALLS_PER_IMAGE.get(method, 0)
     gradient = method == "alignprop"
     return records.Counts(
-        unet_forward=images * 30,
+        # Best-of-n samples as many images as the others, and does no more.
+        unet_forward=images * 30 if method in GAIN else BUDGET * 20 * (method == "best-of-n"),
         unet_backward=images * 10 if method in GAIN else 0,
         vae_decode=calls,
         reward_calls=calls,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results import analysis, comparisons, curves, records, store
+from results import analysis, budgets, comparisons, curves, records, store
 from results.store import Run
 from tests.results.synthetic import BUDGET, Synthetic
 
@@ -120,14 +120,14 @@ def test_gradient_calls_are_reward_calls(run: Run) -> None:
     assert row.reward_calls == BUDGET
 
 
-def equal_calls(run: Run, method: str) -> comparisons.EqualCallsComparison:
-    family = comparisons.equal_calls_family(run, "style")
+def equal_calls(run: Run, method: str) -> budgets.EqualBudgetComparison:
+    family = budgets.equal_budget_family(run, "style")
     return next(each for each in family if each.comparison.method == method)
 
 
 def test_best_of_n_is_compared_at_its_number_of_reward_calls(run: Run) -> None:
     compared = equal_calls(run, "dag")
-    assert compared.reached and compared.calls == compared.best_of_n_calls == BUDGET
+    assert compared.reached and compared.spent == compared.best_of_n_spent == BUDGET
     final_pair = comparisons.family(run, "style", "reward", "style").against("best-of-n")["dag"]
     for seed in (0, 1, 2):
         base = final(run, f"base--none--s{seed}", "style")
@@ -149,7 +149,7 @@ def test_a_method_with_fewer_calls_is_compared_at_its_end_and_says_so(tmp_path: 
         store.write_jsonl(path, [record])
     run = store.read_run(folder)
     compared = equal_calls(run, "dag")
-    assert not compared.reached and compared.calls == 1408
+    assert not compared.reached and compared.spent == 1408
     final_pair = comparisons.family(run, "style", "reward", "style").against("best-of-n")["dag"]
     assert compared.comparison.difference == final_pair.difference
 

@@ -39,6 +39,27 @@ def test_a_reward_that_rises_while_fidelity_and_diversity_fall(run: Run) -> None
     assert row.path_kl.mean == pytest.approx(3.1)
 
 
+def test_a_score_that_small_changes_undo(run: Run) -> None:
+    signs = rows(run)["dag", "style"].signs
+    # What noise takes from the untrained model, 0.01, is no sign: only what it takes on top.
+    assert signs["robustness gap: noise"].change.mean == pytest.approx(0.125)
+    assert signs["robustness gap: noise"].fires and not signs["robustness gap: flip"].fires
+    assert "robustness gap: noise" in rows(run)["dag", "style"].suspected
+    other = rows(run)["alignprop", "style"].signs["robustness gap: noise"]
+    assert other.change.seeds == 3 and not other.fires
+
+
+def test_a_reward_that_was_not_scored_after_changes_has_no_gap(tmp_path: Path) -> None:
+    folder = Synthetic(tmp_path, seeds=(0, 1, 2)).write()
+    for seed in range(3):
+        path = store.cell_folder(folder, f"dag--style--s{seed}") / "evaluations.jsonl"
+        evaluations = store.read_jsonl(path, records.EvaluationRecord)
+        evaluations[-1].augmented.clear()
+        store.write_jsonl(path, evaluations)
+    sign = rows(store.read_run(folder))["dag", "style"].signs["robustness gap: noise"]
+    assert sign.change.seeds == 0 and not sign.fires
+
+
 def test_nothing_is_suspected_where_the_reward_does_not_rise(tmp_path: Path) -> None:
     folder = Synthetic(tmp_path, seeds=(0, 1, 2)).write()
     for seed in range(3):

@@ -21,6 +21,8 @@ def test_a_plain_picture() -> None:
             "saturation": 1,
             "sharpness": 0,
             "high_frequency": 0,
+            "total_variation": 0,
+            "noise_residual": 0,
             "flatness": 1,
             "border_variation": 0,
         },
@@ -36,11 +38,22 @@ def test_a_checkerboard_and_stripes() -> None:
     assert found["brightness"] == found["contrast"] == pytest.approx(0.5)
     assert found["saturation"] == 0 and found["flatness"] == 0
     assert found["high_frequency"] == pytest.approx(1)
+    assert found["total_variation"] == pytest.approx(2)
     assert found["sharpness"] == pytest.approx(16)  # the Laplacian is +4 and -4
     assert found["border_variation"] == pytest.approx(0.5)
     wave = 0.5 + 0.5 * np.sin(2 * np.pi * np.arange(16) / 16)
     slow = image_statistics(np.broadcast_to(wave, (1, 3, 16, 16)))
     assert slow["high_frequency"][0] == pytest.approx(0, abs=1e-12)
+
+
+def test_the_residual_is_noise_and_not_edges() -> None:
+    edge = np.zeros((1, 3, 16, 16))
+    edge[..., 8:] = 1
+    assert image_statistics(edge)["noise_residual"][0] == 0
+    assert image_statistics(edge)["total_variation"][0] == pytest.approx(1 / 15)
+    specks = np.zeros((1, 3, 16, 16))
+    specks[..., 4, 4] = specks[..., 10, 10] = 1
+    assert image_statistics(specks)["noise_residual"][0] == pytest.approx(np.sqrt(2 / 256))
 
 
 def test_the_middle_does_not_enter_the_border() -> None:

@@ -37,6 +37,17 @@ def test_it_covers_what_it_says() -> None:
     assert np.mean((low <= 0) & (high >= 0)) == pytest.approx(0.68, abs=0.03)
 
 
+@pytest.mark.parametrize("heavy", [False, True], ids=["normal", "heavy-tailed"])
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_it_covers_what_it_says_of_heavy_tails_too(seeds: int, heavy: bool) -> None:
+    random = np.random.default_rng([seeds, heavy])
+    shape = (2000, seeds)
+    draws = random.standard_t(4, shape) if heavy else random.normal(size=shape)
+    intervals = [t_interval(dict(enumerate(draw))) for draw in draws]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
+    assert covered == pytest.approx(0.95, abs=0.02)
+
+
 def test_one_seed_and_none_have_no_interval() -> None:
     one, none = t_interval({4: 0.5}), t_interval({})
     assert one.mean == 0.5 and math.isnan(one.low) and one.seeds == 1 and one.sign == 0
