@@ -148,7 +148,7 @@ def test_anchors_of_the_suites_hold_under_their_own_conditions(name: str) -> Non
     found = Protocol(checked, model, {}, {})
     assert checked.anchors.conditions == digest(found.conditions)
     assert checked.anchors.source
-    assert set(checked.anchors.rewards) == set(checked.rewards)
+    assert set(checked.anchors.rewards) >= set(checked.rewards)
     for reward, anchor in checked.anchors.rewards.items():
         # Another machine's libjpeg is another version of the reward.
         assert without_library(anchor.version) == without_library(rewards.load(reward).version)
