@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UsageError
+from benchmark.errors import NothingToReport, UsageError
 from results import store
 from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-HOW_NOT_WHAT = ("workers", "threads", "description")
+HOW_NOT_WHAT = ("workers", "threads", "description", "time_limit", "memory_limit")
 """Parts of a suite that do not decide what its cells measure."""
 
 
@@ -24,6 +23,14 @@ def next_free(suite: str) -> Path:
     entries = RUNS.iterdir() if RUNS.is_dir() else []
     matches = (pattern.fullmatch(entry.name) for entry in entries)
     return RUNS / f"{suite}-{max((int(m[1]) for m in matches if m), default=0) + 1:03}"
+
+
+def latest() -> Path:
+    """The run folder below :data:`RUNS` that was begun last; raises ``NothingToReport``."""
+    found = [path for path in RUNS.glob("*/run.json") if path.is_file()]
+    if not found:
+        raise NothingToReport(f"no run in {RUNS}: name the folder of one")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def create(folder: Path) -> None:
@@ -65,11 +72,6 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         )
 
 
-def unfinished(folder: Path, cell_ids: Sequence[str]) -> list[str]:
-    """Cells that are not done in the folder, in order; raises ``UsageError`` if damaged."""
-    return [cell_id for cell_id in cell_ids if _state(folder, cell_id) != "done"]
-
-
 def clear_cell(folder: Path, cell_id: str) -> Path:
     """An empty folder for a cell; what an earlier attempt left is removed."""
     path = store.cell_folder(folder, cell_id)
@@ -79,14 +81,24 @@ def clear_cell(folder: Path, cell_id: str) -> Path:
     return path
 
 
-def _state(folder: Path, cell_id: str) -> str:
-    path = store.cell_folder(folder, cell_id) / "status.json"
-    if not path.exists():
-        return "pending"
+def superseded(folder: Path) -> Path:
+    """Where cells are that were run anew because their code or settings had changed."""
+    return folder / "superseded"
+
+
+def set_aside_if_stale(folder: Path, cell_id: str, key: str) -> None:
+    """Move a cell of another key out of the way; it is lost only when somebody prunes it."""
+    path = store.cell_folder(folder, cell_id)
     try:
-        return store.read_json(path, StatusRecord).state
+        status = store.read_json(path / "status.json", StatusRecord)
     except store.ResultsError:
-        return "failed"  # a status that cannot be read proves nothing: run the cell again
+        return
+    if status.key in ("", key):
+        return
+    target = superseded(folder)
+    target.mkdir(exist_ok=True)
+    number = len(list(target.glob(f"{cell_id}--*"))) + 1
+    path.rename(target / f"{cell_id}--{number}")
 
 
 def _what(suite: dict[str, Any]) -> dict[str, Any]:
