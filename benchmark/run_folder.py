@@ -60,14 +60,14 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         before = store.read_json(path, RunRecord)
     except store.ResultsError as error:
         raise UsageError(f"--out {folder}: {error}") from error
-    changes = _changes(_what(before.suite_config), _what(record.suite_config))
-    if not changes and before.protocol != record.protocol:
+    differing = changes(_what(before.suite_config), _what(record.suite_config))
+    if not differing and before.protocol != record.protocol:
         # Version 1 kept the hash alone.
         known = before.protocol_content
-        changes = _changes(known, record.protocol_content) if known else ["protocol"]
-    if changes:
+        differing = changes(known, record.protocol_content) if known else ["protocol"]
+    if differing:
         raise UsageError(
-            f"--out {folder}: holds a run with other settings ({', '.join(changes)}); "
+            f"--out {folder}: holds a run with other settings ({', '.join(differing)}); "
             f"name another folder"
         )
 
@@ -105,10 +105,10 @@ def _what(suite: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in suite.items() if key not in HOW_NOT_WHAT}
 
 
-def _changes(before: Any, after: Any, path: str = "") -> list[str]:
+def changes(before: Any, after: Any, path: str = "") -> list[str]:
     """Key paths whose values differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = dict.fromkeys([*before, *after])
-        nested = (_changes(before.get(k), after.get(k), f"{path}.{k}" if path else k) for k in keys)
-        return [change for changes in nested for change in changes]
+        nested = (changes(before.get(k), after.get(k), f"{path}.{k}" if path else k) for k in keys)
+        return [change for inner in nested for change in inner]
     return [] if before == after else [path]

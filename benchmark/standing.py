@@ -36,6 +36,11 @@ class CellStanding:
     note: str = ""
     """Who works on it, or why it ended as it did."""
 
+    @property
+    def key(self) -> str:
+        """Of what its status file is about; empty where that is not known."""
+        return self.status.key if self.status else ""
+
 
 def read(folder: Path, record: RunRecord, is_stale: IsStale) -> dict[str, CellStanding]:
     """Every cell of a run folder, by id, in matrix order."""
