@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -245,7 +245,9 @@ def _stop(running: Sequence[_Running], work: Work) -> None:
             continue
         if _left(each) is None:
             status = StatusRecord(state="interrupted", reason="interrupted", **each.job.identity)
-            store.write_json(each.job.folder / "status.json", status)
+            # Without it the cell is as interrupted, once its claim is gone.
+            with suppress(OSError):
+                store.write_json(each.job.folder / "status.json", status)
         work.ended(each.cell_id)
 
 
