@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from benchmark import environment
-from benchmark.models import find_model
+from benchmark.models import NAMED, find_model
 from benchmark.suite import ModelSettings
 
 CELL_BYTES = 1_440_000_000
@@ -39,7 +39,7 @@ def available() -> int:
 def _weights(name: str) -> int:
     """Bytes of the weights of a model in a folder of one's own; what is loaded of a hub id is not
     known beforehand."""
-    folder = find_model(name)
+    folder = None if name in NAMED else find_model(name)
     if folder is None or folder.is_file():
         return 0
     return sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
