@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark.errors import EXIT_CODES, BenchmarkError
+from benchmark.errors import EXIT_CODES, BenchmarkError, shown
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
 _CommandLineError: Any = next(
@@ -270,7 +270,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {shown(message)}", file=sys.stderr)
     sys.exit(code)
 
 
