@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from benchmark import encoders, environment, measurement, run_folder, workers
 from benchmark.errors import CellsFailed, Interrupted, UsageError
@@ -21,7 +20,7 @@ from benchmark.progress import display
 from benchmark.protocol import Protocol, model_identity
 from benchmark.report import write_report
 from benchmark.resolution import ResolvedSuite
-from benchmark.terminal import print_table
+from benchmark.terminal import Table, print_table
 from results import exactness, metrics, store
 from results.records import (
     AnchorRecord,
