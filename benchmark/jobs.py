@@ -7,6 +7,7 @@ from pathlib import Path
 
 from benchmark.suite import EvaluationSettings, ModelSettings
 from results.records import CellConfig, Environment
+from results.reproduction import config_key
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,8 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Key and source of the cell, which every status of it has."""
+        return {"key": config_key(self.config), "source": self.config.source}
