@@ -136,10 +136,10 @@ def _fill_parquet(path: Path, folder: Path, record: RunRecord) -> None:
     from pyarrow import parquet
 
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    names = ("protocol", "cell_id", "key", "method", "reward", "seed", "round", "images", "picked")
-    types = (*[text] * 5, *[pyarrow.int64()] * 3, pyarrow.bool_())
-    names += ("kind", "name", "prompt_index", "prompt", "value")
-    types += (text, text, pyarrow.int32(), text, pyarrow.float64())
+    names = ["protocol", "cell_id", "key", "method", "reward", "seed", "round", "images", "picked"]
+    types = [*[text] * 5, *[pyarrow.int64()] * 3, pyarrow.bool_()]
+    names += ["kind", "name", "prompt_index", "prompt", "value"]
+    types += [text, text, pyarrow.int32(), text, pyarrow.float64()]
     schema = pyarrow.schema(zip(names, types, strict=True))
     with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(record.cells), BATCH):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import rich.table
 from rich.console import Console, RenderableType
+from rich.style import StyleType
 from rich.text import Text
 
 from benchmark.errors import printable
@@ -16,10 +17,15 @@ class Table(rich.table.Table):
     """A table whose text is shown as it stands: names in it may be anybody's, so neither rich's
     markup nor a control character in them does anything."""
 
-    def add_row(self, *cells: RenderableType | None, **options: bool | str | None) -> None:
+    def add_row(
+        self,
+        *renderables: RenderableType | None,
+        style: StyleType | None = None,
+        end_section: bool = False,
+    ) -> None:
         """A row; see rich."""
-        shown = [Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells]
-        super().add_row(*shown, **options)  # type: ignore[arg-type]
+        shown = [Text(printable(each)) if isinstance(each, str) else each for each in renderables]
+        super().add_row(*shown, style=style, end_section=end_section)
 
 
 def print_table(table: rich.table.Table) -> None:
