@@ -37,8 +37,8 @@ PromptsPerRound = Annotated[
     int,
     Field(
         ge=1,
-        description="Prompts drawn for a round. Two or four, because a budget of hundreds of images "
-        "needs many rounds more than it needs many prompts in each; which, trials said.",
+        description="Prompts drawn for a round. Few, because a budget of hundreds of images needs "
+        "many rounds more than it needs many prompts in each.",
     ),
 ]
 ImagesPerPrompt = Annotated[
