@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from benchmark import gate_command
 from benchmark.errors import EXIT_CODES, BenchmarkError
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
@@ -250,6 +251,9 @@ def check_model(
     shares = model_check.check_model(model, images, steps, guidance, seed, packages, grid)
     for name, share in shares.items():
         print(f"{name}: {share}")
+
+
+app.command(epilog=gate_command.EPILOG)(gate_command.gate)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
