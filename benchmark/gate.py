@@ -73,7 +73,9 @@ def _compare(found: Found, baseline: Baseline) -> list[Comparison]:
         comparisons += [each for each in drift if each.test is not None]
     comparisons = gate.adjust(comparisons)
     if found.run is not None and _comparable(comparisons):
-        comparisons += observed.golden_comparisons(found.run, baseline.last)
+        compared = {each.group for each in comparisons if each.new}
+        trajectories = observed.golden_comparisons(found.run, baseline.last)
+        comparisons += [each for each in trajectories if each.group in compared]
     return comparisons
 
 

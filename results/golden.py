@@ -108,7 +108,11 @@ def _features(cell: Cell) -> dict[str, np.ndarray]:
 
 
 def compare(golden: Golden, run: Run) -> list[Comparison]:
-    """Trajectories of the cells that are done here; absent cells have a verdict of their own."""
+    """Trajectories of the cells that are done here.
+
+    Where other seeds were run there is nothing to compare, which is told; groups that are gone, and
+    cells that failed, have verdicts of their own.
+    """
     present = {
         cell_id: (run.cells[cell_id], old)
         for cell_id, old in golden.cells.items()
@@ -119,7 +123,13 @@ def compare(golden: Golden, run: Run) -> list[Comparison]:
         machine(cell) == golden.machine and (cell.method != BASE or numbers(cell) == old)
         for cell, old in present.values()
     )
-    return [_compare(cell, old, same) for cell, old in present.values()]
+    groups = {f"{cell.method}--{cell.reward}" for cell in run.cells.values()}
+    absent = {cell_id: cell_id.rpartition("--")[0] for cell_id in golden.cells.keys() - run.cells}
+    return [_compare(cell, old, same) for cell, old in present.values()] + [
+        Comparison(group, MEASURE, Verdict.INCONCLUSIVE, f"{cell_id} was not run")
+        for cell_id, group in sorted(absent.items())
+        if group in groups
+    ]
 
 
 def _compare(cell: Cell, old: dict[str, float], same: bool) -> Comparison:

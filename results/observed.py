@@ -15,7 +15,7 @@ from typing import Any
 
 from results import gate, golden
 from results.anchors import anchors
-from results.baseline import Group, Sample, Snapshot
+from results.baseline import Direction, Group, Sample, Snapshot
 from results.gate import Observed
 from results.scores import BASE, NO_REWARD, Kind, encoders, is_done, measure, tasks
 from results.store import Cell, Run
@@ -147,7 +147,7 @@ def _unit(run: Run, reward: str) -> str:
     return info.unit if info else ""
 
 
-def _sample(direction: Any, unit: str, margin: float, values: dict[str, float]) -> Sample:
+def _sample(direction: Direction, unit: str, margin: float, values: dict[str, float]) -> Sample:
     return Sample(direction=direction, unit=unit, margin=margin, values=values)
 
 

@@ -289,6 +289,8 @@ def test_trajectories_are_compared_one_number_at_a_time(
     assert benchmark_command("gate", run, "--baseline", made / "b.json").returncode == 1
     path.write_text(text.replace("reward_mean", "reward", 1))
     assert benchmark_command("gate", run, "--baseline", made / "b.json").returncode == 2
+    done = benchmark_command("gate", made / "new", "--baseline", made / "b.json")
+    assert "dag--style--s0 was not run" in done.stdout
 
 
 def test_no_baseline_is_made_of_failures(
