@@ -149,8 +149,10 @@ def _run(tree: Path, arguments: Sequence[str], out: Path) -> Measured:
 def _root() -> Path:
     """The checkout that this program runs from."""
     here = Path(__file__).resolve().parent
-    root = _git(here, "rev-parse", "--show-toplevel", fails="--timing needs a git checkout")
-    return Path(root.decode().strip())
+    fails = "--timing needs the program to run from a git checkout of it"
+    # An installed copy may lie inside somebody's unrelated checkout.
+    _git(here, "ls-files", "--error-unmatch", Path(__file__).name, fails=fails)
+    return Path(_git(here, "rev-parse", "--show-toplevel", fails=fails).decode().strip())
 
 
 @contextmanager

@@ -27,8 +27,12 @@ def counts(comparisons: Sequence[Comparison]) -> dict[str, int]:
 
 def summary(comparisons: Sequence[Comparison], code: int) -> str:
     """One line: the verdicts and what the exit code means."""
-    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts(comparisons).items())
-    return f"{listed or 'no comparison'}; exit code {code}: {EXIT_CODES[code]}"
+    found = counts(comparisons)
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in found.items())
+    meaning = EXIT_CODES[code]
+    if Verdict.REGRESSION in found and code != 1:
+        meaning = "slower is told and does not fail" + (f"; {meaning}" if code else "")
+    return f"{listed or 'no comparison'}; exit code {code}: {meaning}"
 
 
 def difference(each: Comparison) -> str:
