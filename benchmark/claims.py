@@ -208,7 +208,7 @@ class Claims:
             touched = file.stat().st_mtime_ns
         except OSError:
             return False  # given back just now: the next look claims it
-        before, since = self._still.get(file, (-1, 0.0))
+        before, since = self._still.get(file, (None, 0.0))
         if touched != before:
             self._still[file] = (touched, time.monotonic())
             return False

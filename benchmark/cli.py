@@ -101,12 +101,12 @@ def run(
     overrides.replace(values, origins, given)
     checked = suites.check(values, origins)
 
-    from benchmark import resolution
+    from benchmark import resolution, summary
     from benchmark import run as runs
 
     planned = runs.plan(resolution.resolve(checked, origins), out, _command(), retried)
     if dry_run:
-        runs.summary.print_plan(planned)
+        summary.print_plan(planned)
     else:
         runs.execute(planned)
 

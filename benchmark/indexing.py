@@ -135,15 +135,14 @@ def _fill_parquet(path: Path, folder: Path, record: RunRecord) -> None:
     import pyarrow
     from pyarrow import parquet
 
-    text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    names = ["protocol", "cell_id", "key", "method", "reward", "seed", "round", "images", "picked"]
-    types = [*[text] * 5, *[pyarrow.int64()] * 3, pyarrow.bool_()]
-    names += ["kind", "name", "prompt_index", "prompt", "value"]
-    types += [text, text, pyarrow.int32(), text, pyarrow.float64()]
-    schema = pyarrow.schema(zip(names, types, strict=True))
+    text, number = pyarrow.dictionary(pyarrow.int32(), pyarrow.string()), pyarrow.int64()
+    fields = {"protocol": text, "cell_id": text, "key": text, "method": text, "reward": text}
+    fields |= {"seed": number, "round": number, "images": number, "picked": pyarrow.bool_()}
+    fields |= {"kind": text, "name": text, "prompt_index": number, "prompt": text}
+    schema = pyarrow.schema(fields | {"value": pyarrow.float64()})
     with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(record.cells), BATCH):
-            columns: list[list[Any]] = [[] for _ in names]
+            columns: list[list[Any]] = [[] for _ in schema]
             for cell_id in record.cells[start : start + BATCH]:
                 for row in _prompt_rows(store.read_cell(folder, cell_id), record.protocol):
                     for column, value in zip(columns, row, strict=True):

@@ -75,8 +75,8 @@ def _merged(a: Source, b: Source) -> RunRecord:
     changes = run_folder.changes(_whole(a.record), _whole(b.record))
     own, others = a.record.suite_config, b.record.suite_config
     for method in a.record.methods.keys() & b.record.methods.keys():
-        first, second = (each.get("methods", {}).get(method, {}) for each in (own, others))
-        changes += run_folder.changes(first, second, f"methods.{method}")
+        here, there = (each.get("methods", {}).get(method, {}) for each in (own, others))
+        changes += run_folder.changes(here, there, f"methods.{method}")
     if not changes and a.record.protocol != b.record.protocol:
         changes = run_folder.changes(a.record.protocol_content, b.record.protocol_content)
         changes = changes or ["protocol"]

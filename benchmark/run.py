@@ -198,6 +198,8 @@ def _run_cells(plan: Plan, missing: Mapping[str, CellStanding]) -> None:
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None
+        except OSError as error:
+            raise UsageError(f"cannot write to {plan.folder}: {error.strerror}") from error
 
 
 def cell_config(plan: Plan, cell: Cell) -> CellConfig:

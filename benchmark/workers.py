@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -153,6 +153,8 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     """Body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    tell = _telling(events)
+    tell(CellProgress(0.0, "loading"))  # before anything of the folder is touched
     _redirect_output(job.folder / "log.txt")
     print(f"process {os.getpid()}, {threads} threads: {job.config.cell_id}", flush=True)
     import torch
@@ -160,7 +162,20 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     from benchmark.cell import run_cell
 
     torch.set_num_threads(threads)
-    run_cell(job, events.send)
+    run_cell(job, tell)
+
+
+def _telling(events: Connection) -> Callable[[CellProgress], None]:
+    """Sends progress; ends the process where nobody listens any more. The run has died then, and
+    another may have taken the cell over: this one must not say that it has failed."""
+
+    def tell(progress: CellProgress) -> None:
+        try:
+            events.send(progress)
+        except BrokenPipeError:
+            os._exit(1)
+
+    return tell
 
 
 def _redirect_output(path: Path) -> None:
@@ -202,7 +217,8 @@ def _drain(cell: _Running, on_progress: OnProgress) -> None:
 
 def _final_status(cell: _Running) -> StatusRecord:
     """The status the process left; if it was cut short, one that says so takes its place."""
-    if status := _left(cell):
+    status = _left(cell)
+    if status is not None and (cell.ended_as is None or status.state == "done"):
         return status
     status = cell.ended_as or StatusRecord(
         state="failed", reason=_ending(cell.process.exitcode), **cell.job.identity
@@ -245,7 +261,9 @@ def _stop(running: Sequence[_Running], work: Work) -> None:
             continue
         if _left(each) is None:
             status = StatusRecord(state="interrupted", reason="interrupted", **each.job.identity)
-            store.write_json(each.job.folder / "status.json", status)
+            # Without it the cell is as interrupted, once its claim is gone.
+            with suppress(OSError):
+                store.write_json(each.job.folder / "status.json", status)
         work.ended(each.cell_id)
 
 

@@ -37,12 +37,12 @@ def test_two_runs_share_the_cells_and_outlive_each_other(tmp_path: Path, tiny_mo
     write_suite(tmp_path, tiny_model)
     run = tmp_path / "run"
     first, second = start(tmp_path), start(tmp_path)
-    wait_for(lambda: len(claims.living(run)) == 2)
+    wait_for(lambda: len(claims.living(run)) == 2, seconds=240)
     shared = claims.living(run)
     assert len(set(shared.values())) == 2
     mine = next(cell_id for cell_id, who in shared.items() if f"process {first.pid} " in who)
     first.send_signal(signal.SIGKILL)
-    before, _ = first.communicate(timeout=60)
+    before, _ = first.communicate(timeout=240)
     output, errors = second.communicate(timeout=240)
     assert second.returncode == 0, errors
     # What the first had ended is not done again; what it was at is.
