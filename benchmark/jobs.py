@@ -18,3 +18,8 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
+    identity: str = ""
+    """Of the cell beyond its settings, such as a key that covers its code: a checkpoint of another
+    is never gone on from."""
+    checkpoint_every: int | None = None
+    """Rounds between two checkpoints; None for as many as keep their cost within 1 %."""

@@ -144,6 +144,7 @@ def _run_cells(plan: Plan, cells: Sequence[Cell]) -> None:
             evaluation=suite.evaluation,
             environment=surroundings,
             folder=run_folder.clear_cell(plan.folder, cell.id),
+            checkpoint_every=suite.checkpoint_every,
         )
         for cell in cells
     ]

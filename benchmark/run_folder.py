@@ -14,7 +14,9 @@ from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-HOW_NOT_WHAT = ("workers", "threads", "description")
+CHECKPOINTS = "checkpoints"
+"""Folder in a cell's of what it can go on from; see ``benchmark/training_state.py``."""
+HOW_NOT_WHAT = ("workers", "threads", "description", "checkpoint_every")
 """Parts of a suite that do not decide what its cells measure."""
 
 
@@ -71,8 +73,12 @@ def unfinished(folder: Path, cell_ids: Sequence[str]) -> list[str]:
 
 
 def clear_cell(folder: Path, cell_id: str) -> Path:
-    """An empty folder for a cell; what an earlier attempt left is removed."""
+    """A folder for a cell to run in. What an earlier attempt left is removed, unless there are
+    checkpoints: the cell itself tells what of it they vouch for."""
     path = store.cell_folder(folder, cell_id)
+    if any((path / CHECKPOINTS).glob("*")):
+        (path / "status.json").unlink(missing_ok=True)
+        return path
     if path.exists():
         shutil.rmtree(path)
     path.mkdir(parents=True)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
+from benchmark import stopping
 from benchmark.errors import Interrupted
 from benchmark.jobs import CellJob
 from benchmark.progress import CellProgress
@@ -29,8 +31,9 @@ from results.records import StatusRecord
 
 PRELOADED = ["diffusers", "peft", "transformers", "timm", "open_clip", "benchmark.cell"]
 """Modules the fork server imports before the first cell."""
-GRACE_SECONDS = 5.0
-"""How long a process may take to end after being asked to, before it is killed."""
+GRACE_SECONDS = 60.0
+"""How long processes may take to end after being asked to, before they are killed: a cell finishes
+its round first, and goes on from its newest checkpoint if it is killed after all."""
 
 OnProgress = Callable[[str, CellProgress], None]
 
@@ -92,7 +95,9 @@ def _start(
 def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     """Body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stop = stopping.Stop()
+    stop.listen()
+    stopping.end_with_run()
     _redirect_output(job.folder / "log.txt")
     print(f"process {os.getpid()}, {threads} threads: {job.config.cell_id}", flush=True)
     import torch
@@ -100,13 +105,13 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     from benchmark.cell import run_cell
 
     torch.set_num_threads(threads)
-    run_cell(job, events.send)
+    run_cell(job, events.send, stop)
 
 
 def _redirect_output(path: Path) -> None:
     """Send stdout and stderr, those of libraries in C included, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(log, 1)
@@ -139,15 +144,19 @@ def _drain(cell: _Running, on_progress: OnProgress) -> None:
 
 def _final_status(cell: _Running) -> StatusRecord:
     """The status the process left; if it was cut short, one that says so takes its place."""
+    if status := _left(cell):
+        return status
+    status = StatusRecord(state="failed", reason=_ending(cell.process.exitcode))
+    store.write_json(cell.job.folder / "status.json", status)
+    return status
+
+
+def _left(cell: _Running) -> StatusRecord | None:
+    """The final status that the process left, once it has ended; None if it was cut short."""
     cell.process.join()
     path = cell.job.folder / "status.json"
-    if path.exists():
-        status = store.read_json(path, StatusRecord)
-        if status.state in ("done", "failed"):
-            return status
-    status = StatusRecord(state="failed", reason=_ending(cell.process.exitcode))
-    store.write_json(path, status)
-    return status
+    status = store.read_json(path, StatusRecord) if path.exists() else None
+    return status if status and status.state in ("done", "failed") else None
 
 
 def _ending(exit_code: int | None) -> str:
@@ -164,16 +173,21 @@ def _final_progress(status: StatusRecord) -> CellProgress:
 
 
 def _stop(running: Sequence[_Running]) -> None:
-    """End all processes and mark their cells."""
+    """End all processes and mark the cells that are not done; at once if interrupted again."""
     for each in running:
         each.process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    try:
+        for each in running:
+            each.process.join(max(0.0, deadline - time.monotonic()))
+    except KeyboardInterrupt:
+        pass
     for each in running:
-        each.process.join(GRACE_SECONDS)
         if each.process.is_alive():
             each.process.kill()
-            each.process.join()
-        status = StatusRecord(state="failed", reason="interrupted")
-        store.write_json(each.job.folder / "status.json", status)
+        if _left(each) is None:
+            status = StatusRecord(state="failed", reason="interrupted")
+            store.write_json(each.job.folder / "status.json", status)
 
 
 @contextmanager
