@@ -128,7 +128,8 @@ class _CellRun:
                 return
             position, state = found
             self.round = position.round
-            self.policy.load_state_dict(state["policy"])
+            if self.method.trains:
+                self.policy.load_state_dict(state["policy"])
             self.method.load_state_dict(state["method"])
             self.checkpoints.load_state_dict(state["checkpoints"])
         self.ledger.go_on(state["ledger"])
@@ -172,10 +173,12 @@ class _CellRun:
         store.append_jsonl(self.job.folder / "metrics.jsonl", record)
         detail = f"round {index}/{rounds}, {counts.images} images"
         self.round = index
-        if self.stop.requested or self.training.due(index):
-            self._save()
         self.notify(CellProgress(index / rounds, "training", detail, metrics.get("reward_mean")))
-        self.stop.check()
+        stopping = self.stop.requested
+        if stopping or self.training.due(index):
+            self._save()
+        if stopping:
+            raise Stopped
 
     def _evaluate(self, index: int, rounds: int) -> None:
         if self.method.trains:

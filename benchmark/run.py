@@ -118,6 +118,7 @@ def execute(plan: Plan) -> None:
     for cell in plan.cells:
         if cell.not_applicable:
             _write_not_applicable(plan, cell)
+    run_folder.remove_checkpoints(plan.folder, [cell.id for cell in plan.cells])
     unfinished = plan.unfinished
     print(f"run {plan.folder}: {len(unfinished)} of {len(plan.cells)} cells to run", flush=True)
     if unfinished:

@@ -85,6 +85,14 @@ def clear_cell(folder: Path, cell_id: str) -> Path:
     return path
 
 
+def remove_checkpoints(folder: Path, cell_ids: Sequence[str]) -> None:
+    """Remove what is left to go on from of cells that are done, killed just before they did."""
+    for cell_id in cell_ids:
+        path = store.cell_folder(folder, cell_id) / CHECKPOINTS
+        if path.exists() and _state(folder, cell_id) == "done":
+            shutil.rmtree(path)
+
+
 def _state(folder: Path, cell_id: str) -> str:
     path = store.cell_folder(folder, cell_id) / "status.json"
     if not path.exists():

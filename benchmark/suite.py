@@ -206,7 +206,8 @@ class Suite(Settings):
     workers and the cells still to run: sums split among threads round differently."""
     checkpoint_every: int | None = Field(default=None, ge=1)
     """Training rounds between two checkpoints that a stopped cell goes on from; by default as few
-    as keep writing them below 1 % of the cell's time. One more follows each evaluation."""
+    as keep writing them below 1 % of the cell's time. One more precedes and one follows each
+    evaluation."""
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ when it is taken up, and made again.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 import shutil
 import time
@@ -116,7 +117,7 @@ class TrainingCheckpoints:
     """Where the newest was taken."""
     _seconds: float = 0.0
     """That writing the last one took."""
-    _written: float = field(default_factory=time.perf_counter)
+    _written: float = -math.inf
 
     def due(self, round_: int) -> bool:
         """Whether to save after a training round."""
@@ -164,7 +165,7 @@ class TrainingCheckpoints:
         self._clear(found[1] if found else None)
         if found:
             self.history.go_on(found[0].round, found[1]["history"])
-            print(f"goes on from checkpoint {found[0]}", flush=True)
+        print(f"goes on from checkpoint {found[0]}" if found else "starts anew", flush=True)
         return found
 
     def remove(self) -> None:
