@@ -5,8 +5,8 @@ weights are those of that checkpoint, and it alone is sampled with the further n
 sampler, once training is over.
 
 Runs in a process of its own, see ``benchmark.workers``. Whatever goes wrong ends as a status file
-with state ``failed``, its reason and traceback. A cell that is stopped, in whatever way, goes on
-from its newest checkpoint when it is run again, see ``benchmark.training_state``.
+with state ``failed`` or ``diverged``, its reason and traceback. A cell that is stopped, in whatever
+way, goes on from its newest checkpoint when it is run again, see ``benchmark.training_state``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from benchmark.progress import CellProgress
 from benchmark.scoring import CountedReward, counted_gradient
 from benchmark.stopping import Stop, Stopped
 from benchmark.training_state import Position, TrainingCheckpoints, identity
+from diffusion.divergence import Diverged
 from diffusion.ledger import Ledger
 from results import store
 from results.records import (
@@ -34,6 +35,7 @@ from results.records import (
     RoundRecord,
     StatusRecord,
 )
+from results.states import State
 from rewards import Reward
 
 Notify = Callable[[CellProgress], None]
@@ -49,20 +51,23 @@ def run_cell(job: CellJob, notify: Notify, stop: Stop | None = None) -> StatusRe
     training = TrainingCheckpoints(job.folder, identity(job), job.checkpoint_every)
     store.write_json(job.folder / "config.json", job.config)
     store.write_json(job.folder / "environment.json", job.environment)
-    store.write_json(job.folder / "status.json", StatusRecord(state="running"))
+    store.write_json(job.folder / "status.json", StatusRecord(state="running", **job.identity))
+    state: State = "done"
     reason, trace = "", ""
     try:
         with ledger.phase("other"):  # all that has no phase of its own
             _CellRun(job, ledger, notify, stop or Stop(), training).run()
     except Stopped:
-        reason = "interrupted"
+        state, reason = "interrupted", "interrupted"
     except Exception as error:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
         reason = _reason(error)
+        state = "diverged" if isinstance(error, Diverged) else "failed"
     history = training.history
     status = StatusRecord(
-        state="failed" if reason else "done",
+        **job.identity,
+        state=state,
         reason=reason,
         traceback=trace,
         seconds=history.seconds,

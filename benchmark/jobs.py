@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.suite import EvaluationSettings, ModelSettings
 from results.records import CellConfig, Environment
+from results.reproduction import config_key
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,10 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
-    identity: str = ""
-    """Of the cell beyond its settings, such as a key that covers its code: a checkpoint of another
-    is never gone on from."""
     checkpoint_every: int | None = None
     """Rounds between two checkpoints; None for as many as keep their cost within 1 %."""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Key and source of the cell, which every status of it has."""
+        return {"key": config_key(self.config), "source": self.config.source}

@@ -64,6 +64,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         )
         for name in chosen
     }
+    _check_budget(configs, suite, origins)
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
     _check_prompts(rewards, suite)
     judges, unscored = _judges(rewards, suite)
@@ -96,6 +97,16 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
         if getattr(suite.model, key) != value:
             place = origins.of(("model", key))
             raise UsageError(f"{place}: model.{key}: model {suite.model.name!r} takes {value} only")
+
+
+def _check_budget(configs: dict[str, MethodConfig], suite: Suite, origins: Origins) -> None:
+    """Raise ``UsageError`` for a budget in which a method cannot train once."""
+    for name, config in configs.items():
+        if suite.budget.images < config.images_per_round:
+            raise UsageError(
+                f"{origins.of(('budget', 'images'))}: budget.images: {suite.budget.images} images "
+                f"are less than one round of {name}, {config.images_per_round}"
+            )
 
 
 def _judges(

@@ -27,7 +27,9 @@ EncoderName = Literal[
 class Settings(BaseModel):
     """Base of all parts of a suite: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class ModelSettings(Settings):
@@ -38,7 +40,7 @@ class ModelSettings(Settings):
     id."""
     sampling_steps: int = Field(default=10, ge=1, le=1000)
     """Denoising steps of one image."""
-    guidance_scale: float = Field(default=3.0, ge=1.0, allow_inf_nan=False)
+    guidance_scale: float = Field(default=3.0, ge=1.0)
     """Weight of the prompt in classifier-free guidance; 1 is no guidance."""
     eta: float = Field(default=1.0, ge=0.0, le=1.0)
     """Noise of the DDIM sampler: 0 none, 1 as in ancestral sampling."""
@@ -53,7 +55,7 @@ class ModelSettings(Settings):
     """What is trained: low-rank adapters of the attention layers, or the whole UNet."""
     lora_rank: int = Field(default=8, ge=1)
     """Rank of the adapters."""
-    lora_alpha: float = Field(default=8.0, gt=0.0, allow_inf_nan=False)
+    lora_alpha: float = Field(default=8.0, gt=0.0)
     """Scale of the adapters; their output is multiplied by ``lora_alpha / lora_rank``."""
 
 
@@ -155,9 +157,9 @@ class RewardAnchors(Settings):
 
     version: str
     """Of the reward, when they were measured."""
-    zero: float = Field(allow_inf_nan=False)
+    zero: float
     """That of the untrained model."""
-    one: float = Field(allow_inf_nan=False)
+    one: float
     """That of best-of-n, or a stated figure."""
 
     @model_validator(mode="after")
@@ -200,7 +202,8 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     anchors: AnchorSettings = AnchorSettings()
     workers: int | None = Field(default=None, ge=1)
-    """Cells that run at a time; by default one for each core, at most one for each cell."""
+    """Cells that run at a time; by default one for each core, at most one for each cell, and no
+    more than free memory has room for."""
     threads: int = Field(default=1, ge=1)
     """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
     workers and the cells still to run: sums split among threads round differently."""
@@ -208,6 +211,10 @@ class Suite(Settings):
     """Training rounds between two checkpoints that a stopped cell goes on from; by default as few
     as keep writing them below 1 % of the cell's time. One more precedes and one follows each
     evaluation."""
+    time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Most seconds of a cell, all that it does; one that takes longer is ended, ``timed out``."""
+    memory_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Most GiB of resident memory of a cell; one that takes more is ended, ``failed``."""
 
     @field_validator("methods", mode="before")
     @classmethod

@@ -42,7 +42,7 @@ def identity(job: CellJob) -> str:
     return digest(
         {
             "version": VERSION,
-            "cell": job.identity,
+            **job.identity,
             "config": job.config.model_dump(mode="json"),
             "model": job.model.model_dump(mode="json"),
             "evaluation": job.evaluation.model_dump(mode="json"),

@@ -27,7 +27,12 @@ RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
 class MethodConfig(BaseModel):
     """Options of a method; unknown ones are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def images_per_round(self) -> int:
+        """Images that one round draws, which is the least that a budget can be."""
+        return getattr(self, "prompts_per_round", 1) * getattr(self, "images_per_prompt", 1)
 
 
 PromptsPerRound = Annotated[

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from safetensors.numpy import load_file
 
-from benchmark import cli, workers
+from benchmark import claims, cli, workers
 from benchmark.evaluation import evaluation_rounds
 from benchmark.training_state import NAME, Position
 from results import store
@@ -58,11 +59,18 @@ def comparable(cell: Path) -> dict[str, Any]:
         for name in ("rounds", "evaluations", "samplers")
     }
     files = {
-        str(path.relative_to(cell)): path.read_bytes()
+        str(path.relative_to(cell)): content(path)
         for kind in ("samples", "features", "lora", "measures")
         for path in sorted((cell / kind).glob("*"))
     }
     return {**records, "counts": read.status.counts, "state": read.status.state, "files": files}
+
+
+def content(path: Path) -> Any:
+    """Bytes of a file; of safetensors those of each tensor, since their metadata has no order."""
+    if path.suffix != ".safetensors":
+        return path.read_bytes()
+    return {name: array.tobytes() for name, array in load_file(path).items()}
 
 
 def lines(path: Path) -> int:
@@ -75,6 +83,7 @@ class Moment:
     """Where a cell was when it was killed."""
 
     what: str
+    process: int = 0
     rounds: int = 0
     evaluations: int = 0
     checkpoint: Position | None = None
@@ -110,7 +119,7 @@ def moment(cell: Path) -> Moment:
         what = "evaluation"
     else:
         what = "training"
-    return Moment(what, rounds, evaluations, checkpoint)
+    return Moment(what, pid_of(cell), rounds, evaluations, checkpoint)
 
 
 def start_of(cell: Path) -> str:
@@ -165,24 +174,15 @@ class KilledRuns:
         except store.ResultsError:
             return {}
 
-    def running(self) -> list[Path]:
-        """Folders of cells that a living process is at."""
-        return [
-            store.cell_folder(self.run, name)
-            for name, state in self.states().items()
-            if state == "running" and alive(store.cell_folder(self.run, name))
-        ]
-
     def kill(self, process: BaseProcess) -> dict[str, Moment]:
         """Stop the run and its cells as they are, look, and kill them with SIGKILL."""
-        assert process.pid is not None
-        os.kill(process.pid, signal.SIGSTOP)
-        cells = self.running()
+        cells = [path.parent for path in self.run.glob("cells/*/log.txt") if alive(path.parent)]
         pids = [pid_of(cell) for cell in cells]
-        for pid in pids:
+        for pid in [*pids, process.pid or 0]:
             os.kill(pid, signal.SIGSTOP)
-        moments = {cell.name: moment(cell) for cell in cells}
-        for pid in [process.pid, *pids]:
+        states = self.states()
+        moments = {cell.name: moment(cell) for cell in cells if states[cell.name] == "running"}
+        for pid in [process.pid or 0, *pids]:
             os.kill(pid, signal.SIGKILL)
         process.join()
         wait_for(lambda: not any(map(alive, cells)))
@@ -190,12 +190,11 @@ class KilledRuns:
 
 
 def alive(cell: Path) -> bool:
-    """Whether the newest process of a cell is there."""
+    """Whether the newest process of a cell is there and no mere remains."""
     try:
-        os.kill(pid_of(cell), 0)
-    except (ProcessLookupError, AssertionError, FileNotFoundError):
+        return claims.started(pid_of(cell)) is not None
+    except (AssertionError, FileNotFoundError):
         return False
-    return True
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 120, every: float = 0.001) -> None:

@@ -178,7 +178,7 @@ def test_settings_and_code_identify_a_cell_and_folder_and_machine_do_not(tmp_pat
     same = job(tmp_path / "elsewhere", environment=machine, checkpoint_every=3)
     assert identity(same) == known
     others = [
-        job(tmp_path, identity="other code"),
+        job(tmp_path, config={"source": "other code"}),
         job(tmp_path, config={"seed": 2}),
         job(tmp_path, config={"method_config": {"learning_rate": 1e-3}}),
         job(tmp_path, model=ModelSettings(lora_rank=4)),
