@@ -38,13 +38,13 @@ NAME = re.compile(r"r(?P<round>\d+)-e(?P<evaluations>\d+)-(?P<sha256>[0-9a-f]{64
 
 
 def identity(job: CellJob) -> str:
-    """Hash of all that has to be the same for a cell to go on from a checkpoint."""
+    """Hash of all that has to be the same for a cell to go on from a checkpoint: its key, and what
+    beyond it changes a result by rounding."""
     return digest(
         {
             "version": VERSION,
             **job.identity,
-            "config": job.config.model_dump(mode="json"),
-            "model": job.model.model_dump(mode="json"),
+            "model": job.model.model_dump(mode="json", exclude={"name"}),  # may be a path
             "evaluation": job.evaluation.model_dump(mode="json"),
         }
     )

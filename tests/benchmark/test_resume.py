@@ -88,6 +88,7 @@ def test_a_killed_and_interrupted_run_ends_as_the_uninterrupted(
     (note,) = status.notes
     assert note.startswith("checkpoint r") and "its SHA-256 is not that of its name" in note
     assert note in (cell / "log.txt").read_text(encoding="utf-8")
+    assert f"note {DAG}: {note}" in benchmark_command("status", "run").stdout
     assert not (cell / "checkpoints").exists()
     assert {p: p.stat().st_mtime_ns for p in cell.parent.glob("b*/status.json")} == started
 
