@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
@@ -178,15 +179,23 @@ class KilledRuns:
         """Stop the run and its cells as they are, look, and kill them with SIGKILL."""
         cells = [path.parent for path in self.run.glob("cells/*/log.txt") if alive(path.parent)]
         pids = [pid_of(cell) for cell in cells]
-        for pid in [*pids, process.pid or 0]:
-            os.kill(pid, signal.SIGSTOP)
+        assert process.pid is not None
+        for pid in [*pids, process.pid]:
+            send(pid, signal.SIGSTOP)
         states = self.states()
-        moments = {cell.name: moment(cell) for cell in cells if states[cell.name] == "running"}
-        for pid in [process.pid or 0, *pids]:
-            os.kill(pid, signal.SIGKILL)
+        running = [cell for cell in cells if states.get(cell.name) == "running"]
+        moments = {cell.name: moment(cell) for cell in running}
+        for pid in [process.pid, *pids]:
+            send(pid, signal.SIGKILL)
         process.join()
         wait_for(lambda: not any(map(alive, cells)))
         return moments
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """A signal to a process, if it is still there."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def alive(cell: Path) -> bool:

@@ -132,8 +132,9 @@ def test_every_method_goes_on_bit_for_bit(method: str, tmp_path: Path, tiny_mode
     """As whole cells that are stopped again and again, in training and before evaluations."""
     if reason := methods.get(method).unavailable():
         pytest.skip(f"{method} {reason}")
-    options = TRACKED if method in ("ddpo", "ddpo-sf") else {}
-    path = write_long_suite(tmp_path, tiny_model, {method: options}, rounds=4)
+    trained = method if methods.get(method).trains else "ddpo"
+    options = TRACKED if trained in ("ddpo", "ddpo-sf") else {}
+    path = write_long_suite(tmp_path, tiny_model, {trained: options}, rounds=4)
     straight, stopped = (job_of(tmp_path / name, path, method) for name in ("straight", "stopped"))
     assert run_cell(straight, lambda progress: None).state == "done"
     resumed_after = in_attempts(stopped)
@@ -195,7 +196,7 @@ class Trial:
         if plan == "end":
             wait_for(ended, seconds=600)
         if plan == "report":
-            wait_for(lambda: ended() or self._all_done())
+            wait_for(lambda: ended() or self._all_done(), every=0.05)
         elapsed = time.monotonic() + self.rng.uniform(0, self.span / (2 if plan == "time" else 8))
         wait_for(lambda: ended() or time.monotonic() > elapsed)
 
