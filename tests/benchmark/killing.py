@@ -158,7 +158,7 @@ class KilledRuns:
 
     def _command(self) -> None:
         # The server is no child of this process, which would take it for dead.
-        server: Any = forkserver._forkserver  # type: ignore[attr-defined]
+        server = vars(forkserver)["_forkserver"]
         server.ensure_running = lambda: None
         os.chdir(self.work)
         output = os.open(self.work / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -206,7 +206,7 @@ def alive(cell: Path) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 120, every: float = 0.001) -> None:
+def wait_for(condition: Callable[[], Any], seconds: float = 300, every: float = 0.001) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -192,7 +192,8 @@ class Trial:
             for _ in range(writes - 1):
                 wait_for(lambda: ended() or self._writing(), every=0)
                 wait_for(lambda: ended() or not self._writing(), every=0)
-            return wait_for(lambda: ended() or self._writing(), every=0)
+            wait_for(lambda: ended() or self._writing(), every=0)
+            return
         if plan == "end":
             wait_for(ended, seconds=600)
         if plan == "report":
