@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark import folder_commands
+from benchmark import folder_commands, gate_command
 from benchmark.errors import EXIT_CODES, BenchmarkError, shown
 from benchmark.options import MemoryLimit, Retry, TimeLimit, Workers
 
@@ -255,6 +255,21 @@ def check_model(
         print(f"{name}: {share}")
 
 
+@app.command(epilog=_EXIT_CODES + ".")
+def doctor(
+    suite: Annotated[str, typer.Option(help="Suite whose needs and time are told.")] = "emoji",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Time a few calls of the networks to tell how long a run takes.")
+    ] = True,
+) -> None:
+    """Say what this machine can run, and what enables the rest."""
+    from benchmark import doctor as doctors
+
+    raise typer.Exit(doctors.show(doctors.examine(suite, probe), json))
+
+
+app.command(epilog=gate_command.EPILOG)(gate_command.gate)
 for _function in folder_commands.COMMANDS:
     app.command(epilog=_EXIT_CODES + ".")(_function)
 

@@ -17,7 +17,8 @@ EXIT_CODES = {
     5: "a method or reward does not conform; the lines before say what failed",
     130: "interrupted; the same command with --out RUN finishes the rest",
 }
-"""Exit code to its meaning; 1 is left to defects of the program itself."""
+"""Exit code to its meaning; 1 is left to defects of the program itself. ``gate`` has its own, in
+``results.gate_verdicts``."""
 
 
 LONGEST = 800

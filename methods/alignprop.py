@@ -45,7 +45,7 @@ Loss = Literal["maximise", "target"]
 class AlignPropConfig(MethodConfig):
     """Options of AlignProp."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: Annotated[

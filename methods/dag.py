@@ -54,7 +54,7 @@ def detailed_balance_residual(
 class DagConfig(MethodConfig):
     """Options of DAG-DB."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"

@@ -87,7 +87,7 @@ class DagKlConfig(MethodConfig):
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
-    updates_per_round: interface.UpdatesPerRound = 2
+    updates_per_round: interface.UpdatesPerRound = 1
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 1.0
     timestep_draw: interface.TimestepDraw = "random"

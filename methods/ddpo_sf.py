@@ -36,7 +36,7 @@ def score_function_loss(log_density: torch.Tensor, advantage: torch.Tensor) -> t
 class DdpoSfConfig(MethodConfig):
     """Options of DDPO-SF."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"

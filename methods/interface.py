@@ -39,7 +39,7 @@ PromptsPerRound = Annotated[
     int,
     Field(
         ge=1,
-        description="Prompts drawn for a round. 4, because a budget of hundreds of images needs "
+        description="Prompts drawn for a round. Few, because a budget of hundreds of images needs "
         "many rounds more than it needs many prompts in each.",
     ),
 ]

@@ -38,7 +38,7 @@ Truncation = Annotated[
 class TrlAlignPropConfig(MethodConfig):
     """Options of TRL's AlignProp, by the names they have in ``alignprop``."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: Annotated[

@@ -145,6 +145,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Gathered())
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n`` the tests of a file stay together, since they share what is slow to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 def gives_evidence(item: pytest.Item) -> bool:
     return "evidence" in getattr(item, "fixturenames", ())
 
