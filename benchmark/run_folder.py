@@ -14,8 +14,6 @@ from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-CHECKPOINTS = "checkpoints"
-"""Folder in a cell's of what it can go on from; see ``benchmark/training_state.py``."""
 HOW_NOT_WHAT = (
     "workers",
     "threads",
@@ -86,7 +84,7 @@ def clear_cell(folder: Path, cell_id: str) -> Path:
     """A folder for a cell to run in. What an earlier attempt left is removed, unless there are
     checkpoints: the cell itself tells what of it they vouch for."""
     path = store.cell_folder(folder, cell_id)
-    if any((path / CHECKPOINTS).glob("*")):
+    if any(store.checkpoints_folder(path).glob("*")):
         (path / "status.json").unlink(missing_ok=True)
         return path
     if path.exists():
@@ -98,7 +96,8 @@ def clear_cell(folder: Path, cell_id: str) -> Path:
 def remove_checkpoints(folder: Path, done: Iterable[str]) -> None:
     """Remove what cells could go on from that are done, and were killed just before they did."""
     for cell_id in done:
-        shutil.rmtree(store.cell_folder(folder, cell_id) / CHECKPOINTS, ignore_errors=True)
+        path = store.checkpoints_folder(store.cell_folder(folder, cell_id))
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def superseded(folder: Path) -> Path:

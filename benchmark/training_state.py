@@ -22,7 +22,6 @@ from typing import Any
 from benchmark import memory, state_file
 from benchmark.jobs import CellJob
 from benchmark.protocol import digest
-from benchmark.run_folder import CHECKPOINTS
 from benchmark.state_file import Damaged
 from results import store
 
@@ -135,7 +134,7 @@ class TrainingCheckpoints:
             content["history"] = self.history.state_dict()
             packed = state_file.pack(content)
             name = f"{position}-{state_file.checksum(packed)}.safetensors"
-            store.write_bytes(self.folder / CHECKPOINTS / name, packed, durable=True)
+            store.write_bytes(store.checkpoints_folder(self.folder) / name, packed, durable=True)
         except OSError as error:
             self._note(f"no checkpoint could be written at {position}: {error.strerror}")
         else:
@@ -170,7 +169,7 @@ class TrainingCheckpoints:
 
     def remove(self) -> None:
         """Remove all, once the cell is done."""
-        shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
+        shutil.rmtree(store.checkpoints_folder(self.folder), ignore_errors=True)
 
     def _vouch(self) -> dict[str, Any]:
         """Lengths and checksums of the logs, and the features that belong to them, all of which
@@ -219,7 +218,7 @@ class TrainingCheckpoints:
         kept = {self.folder / name for name in (*OF_ANY_ATTEMPT, *vouched["files"])}
         kept |= {self.folder / FEATURES / name for name in vouched["features"]}
         kept |= set(self._newest_first())
-        if any((self.folder / CHECKPOINTS).glob(".*")):
+        if any(store.checkpoints_folder(self.folder).glob(".*")):
             self._note("a checkpoint that was being written is left out")
         for path in sorted(self.folder.rglob("*"), reverse=True):  # a folder after what is in it
             if path.is_dir():
@@ -232,7 +231,9 @@ class TrainingCheckpoints:
                 stream.truncate(log["bytes"])
 
     def _newest_first(self) -> list[Path]:
-        paths = [p for p in (self.folder / CHECKPOINTS).glob("r*") if NAME.fullmatch(p.name)]
+        paths = [
+            p for p in store.checkpoints_folder(self.folder).glob("r*") if NAME.fullmatch(p.name)
+        ]
 
         def order(path: Path) -> tuple[int, int]:
             return _position(path).round, _position(path).evaluations

@@ -108,6 +108,11 @@ def features_path(folder: Path, round_: int) -> Path:
     return folder / "features" / f"{round_}.safetensors"
 
 
+def checkpoints_folder(folder: Path) -> Path:
+    """What a cell that was cut short goes on from, until it is done."""
+    return folder / "checkpoints"
+
+
 def measure_path(folder: Path, metric: str) -> Path:
     """What a metric gave for a cell."""
     return folder / "measures" / f"{metric}.json"
