@@ -30,6 +30,7 @@ BOOKKEEPING = frozenset(
         "benchmark.memory",
         "benchmark.models",
         "benchmark.progress",
+        "benchmark.stopping",
         "benchmark.suite",
         "results.record_parts",
         "results.record_text",

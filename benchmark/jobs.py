@@ -20,6 +20,8 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
+    checkpoint_every: int | None = None
+    """Rounds between two checkpoints; None for as many as keep their cost within 1 %."""
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -156,11 +156,13 @@ def execute(plan: Plan) -> None:
         if cell.not_applicable:
             _write_not_applicable(plan, cell)
     cells = plan.standing()
+    run_folder.remove_checkpoints(plan.folder, [n for n, c in cells.items() if c.state == "done"])
     print(f"run {plan.folder}: {standing.sentence(cells, plan.retried)}", flush=True)
     missing = standing.to_run(cells, plan.retried)
     missing += [cell_id for cell_id, cell in cells.items() if cell.state == "running"]
     if missing:
         _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing})
+    if missing or measurement.is_cut_short(plan.folder, [cell.id for cell in plan.cells]):
         measurement.measure_run(plan.folder, list(metrics.registry()))
     report = write_report(plan.folder)
     run = store.read_run(plan.folder)
@@ -187,6 +189,7 @@ def _run_cells(plan: Plan, missing: Mapping[str, CellStanding]) -> None:
             evaluation=suite.evaluation,
             environment=surroundings,
             folder=run_folder.clear_cell(plan.folder, cell_id),
+            checkpoint_every=suite.checkpoint_every,
         )
 
     limits = Limits(suite.time_limit, suite.memory_limit)

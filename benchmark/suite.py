@@ -207,7 +207,10 @@ class Suite(Settings):
     threads: int = Field(default=1, ge=1)
     """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
     workers and the cells still to run: sums split among threads round differently."""
-
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    """Training rounds between two checkpoints that a stopped cell goes on from; by default as few
+    as keep writing them below 1 % of the cell's time. One more precedes and one follows each
+    evaluation."""
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Most seconds of a cell, all that it does; one that takes longer is ended, ``timed out``."""
     memory_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)

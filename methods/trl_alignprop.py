@@ -137,12 +137,3 @@ class TrlAlignProp(Method):
             "loss": sum(losses) / len(losses),
             "gradient_norm": self.trl.take_norm(),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round and optimizer."""
-        return {**super().state_dict(), "trl": self.trl.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.trl.load_state_dict(state["trl"])

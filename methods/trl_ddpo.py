@@ -145,12 +145,3 @@ class TrlDdpo(Method):
             "log_ratio_last": log_ratios[-1],
             "clip_fraction_last": updates[-1]["clipfrac"],
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and per-prompt rewards."""
-        return {**super().state_dict(), "trl": self.trl.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.trl.load_state_dict(state["trl"])
