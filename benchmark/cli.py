@@ -37,6 +37,7 @@ class Kind(StrEnum):
     SUITES = "suites"
     MODELS = "models"
     METRICS = "metrics"
+    PROMPTS = "prompts"
 
 
 SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
@@ -225,7 +226,7 @@ def check(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: methods, rewards, suites, models or metrics."""
+    """List what can be named: methods, rewards, suites, models, metrics or prompts."""
     from benchmark import listing
 
     listing.show(kind.value)

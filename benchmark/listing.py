@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from rich.table import Table
 
-from benchmark import models, suite, yaml_file
+from benchmark import models, prompt_sets, suite, yaml_file
 from benchmark.terminal import print_table
 
 
@@ -74,12 +74,24 @@ def list_metrics() -> Table:
     return table
 
 
+def list_prompts() -> Table:
+    """Prompt sets: what they hold, whose they are, and where those read by path are looked for."""
+    table = _table("prompts", "version", "count", "licence", "lies in", "splits", "source")
+    for name, found in prompt_sets.SETS.items():
+        place = "the program" if found.shipped else str(prompt_sets.ELSEWHERE / found.file)
+        splits = "hash" + (", released" if found.held_out_first else "")
+        count = f"{found.count:,}" if found.count else "any"
+        table.add_row(name, str(found.version), count, found.licence, place, splits, found.source)
+    return table
+
+
 KINDS: dict[str, Callable[[], Table]] = {
     "methods": list_methods,
     "rewards": list_rewards,
     "suites": list_suites,
     "models": list_models,
     "metrics": list_metrics,
+    "prompts": list_prompts,
 }
 
 

@@ -60,7 +60,7 @@ class ModelSettings(Settings):
 
 
 class Prompts(Settings):
-    """Prompts of a protocol: each a list, the name of a prompt set, or a .txt file."""
+    """Prompts of a protocol: each a list, a prompt set or part of one, or a .txt file."""
 
     train: tuple[str, ...] = Field(min_length=1)
     """Prompts that methods sample while they train."""
