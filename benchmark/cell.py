@@ -5,7 +5,7 @@ weights are those of that checkpoint, and it alone is sampled with the further n
 sampler, once training is over.
 
 Runs in a process of its own, see ``benchmark.workers``. Whatever goes wrong ends as a status file
-with state ``failed``, its reason and traceback.
+with state ``failed`` or ``diverged``, its reason and traceback.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from benchmark.jobs import CellJob
 from benchmark.policies import build_policy
 from benchmark.progress import CellProgress
 from benchmark.scoring import CountedReward, counted_gradient
+from diffusion.divergence import Diverged
 from diffusion.ledger import Ledger
 from diffusion.mixture import MixturePolicy
 from diffusion.path_kl import has_path_kl
@@ -38,6 +39,7 @@ from results.records import (
     SamplerRecord,
     StatusRecord,
 )
+from results.states import State
 
 Notify = Callable[[CellProgress], None]
 
@@ -48,7 +50,8 @@ def run_cell(job: CellJob, notify: Notify) -> StatusRecord:
     ledger = Ledger()
     store.write_json(job.folder / "config.json", job.config)
     store.write_json(job.folder / "environment.json", job.environment)
-    store.write_json(job.folder / "status.json", StatusRecord(state="running"))
+    store.write_json(job.folder / "status.json", StatusRecord(state="running", **job.identity))
+    state: State = "done"
     reason, trace = "", ""
     try:
         with ledger.phase("other"):  # all that has no phase of its own
@@ -57,8 +60,10 @@ def run_cell(job: CellJob, notify: Notify) -> StatusRecord:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
         reason = _reason(error)
+        state = "diverged" if isinstance(error, Diverged) else "failed"
     status = StatusRecord(
-        state="failed" if trace else "done",
+        **job.identity,
+        state=state,
         reason=reason,
         traceback=trace,
         seconds=time.perf_counter() - started,

@@ -11,7 +11,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from benchmark import folder_commands
 from benchmark.errors import EXIT_CODES, BenchmarkError, shown
+from benchmark.options import MemoryLimit, Retry, TimeLimit, Workers
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
 _CommandLineError: Any = next(
@@ -68,9 +70,6 @@ Figures = Annotated[
 Tables = Annotated[
     Path | None, typer.Option(help="Folder for the tables as CSV, Markdown and LaTeX.")
 ]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Cells at a time; by default one for each core.")
-]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything and list the cells; run nothing.")
 ]
@@ -85,26 +84,30 @@ def run(
     set_: Changes = None,
     out: RunFolder = None,
     workers: Workers = None,
+    time_limit: TimeLimit = None,
+    memory_limit: MemoryLimit = None,
+    retry: Retry = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run the cells of a suite that are not done yet, and write the report."""
+    """Run the cells of a suite that are missing, and write the report."""
     from benchmark import overrides
     from benchmark import suite as suites
 
     changes = [overrides.parse(text) for text in set_ or []]
+    retried = overrides.retried(retry)
     values, origins = suites.read(suite)
     overrides.select(values, origins, methods, rewards, seeds)
     overrides.apply(values, origins, changes)
-    if workers is not None:
-        values["workers"] = workers
+    given = {"workers": workers, "time_limit": time_limit, "memory_limit": memory_limit}
+    overrides.replace(values, origins, given)
     checked = suites.check(values, origins)
 
     from benchmark import resolution
     from benchmark import run as runs
 
-    planned = runs.plan(resolution.resolve(checked, origins), out, _command())
+    planned = runs.plan(resolution.resolve(checked, origins), out, _command(), retried)
     if dry_run:
-        runs.print_plan(planned)
+        runs.summary.print_plan(planned)
     else:
         runs.execute(planned)
 
@@ -251,6 +254,10 @@ def check_model(
     shares = model_check.check_model(model, images, steps, guidance, seed, packages, grid)
     for name, share in shares.items():
         print(f"{name}: {share}")
+
+
+for _function in folder_commands.COMMANDS:
+    app.command(epilog=_EXIT_CODES + ".")(_function)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

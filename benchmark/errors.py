@@ -24,14 +24,17 @@ LONGEST = 800
 """Characters of a message; what lies between its beginning and its end gives way."""
 
 
-def shown(text: str) -> str:
-    """Text as one line for a terminal.
+def printable(text: str) -> str:
+    """Text in which control characters, and those that turn the direction of writing, are shown as
+    escapes: names and values in it may be anybody's. Lines stay."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
 
-    Control characters, and those that turn the direction of writing, are shown as escapes: names
-    and values in it may be anybody's.
-    """
-    line = " ".join(text.split())
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+def shown(text: str) -> str:
+    """Text as one line for a terminal, printable, with its middle cut out where it is long."""
+    line = printable(" ".join(text.split()))
     if len(line) > LONGEST:
         half = LONGEST // 2
         line = f"{line[:half]} ... {line[-half:]}"

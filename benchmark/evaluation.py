@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.augmentations import AUGMENTATIONS
 from benchmark.encoders import Encoder
+from diffusion.divergence import Diverged
 from diffusion.path_kl import PathKl
 from diffusion.policy import Policy
 from diffusion.randomness import generator
@@ -28,10 +29,6 @@ Score = Callable[[Tensor, list[str]], Tensor]
 
 Values = list[list[float]]
 """``[prompts][images]``."""
-
-
-class Diverged(ValueError):
-    """The policy's images are not finite any more."""
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.suite import EvaluationSettings, ModelSettings
 from results.records import CellConfig, Environment
+from results.reproduction import config_key
 
 
 @dataclass(frozen=True)
@@ -18,3 +20,8 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Key and source of the cell, which every status of it has."""
+        return {"key": config_key(self.config), "source": self.config.source}

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.table import Table
-
 from benchmark import models, prompt_sets, suite, yaml_file
-from benchmark.terminal import print_table
+from benchmark.terminal import Table, print_table
 
 
 def list_methods() -> Table:

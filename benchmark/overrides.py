@@ -16,6 +16,7 @@ from benchmark.errors import UsageError, did_you_mean
 from benchmark.matrix import CONTROLS
 from benchmark.suite import Suite
 from benchmark.validation import KeyPath, Origins
+from results.states import FAILURES, State
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,28 @@ def apply(values: dict[str, Any], origins: Origins, overrides: Sequence[Override
                 raise UsageError(f"{override.option}: {parent} is a value, not a group of keys")
         place[path[-1]] = override.value
         origins.options[path] = override.option
+
+
+def replace(values: dict[str, Any], origins: Origins, given: dict[str, Any]) -> None:
+    """Set top-level fields by the options of their names, those that were given."""
+    for name, value in given.items():
+        if value is not None:
+            values[name] = value
+            origins.options[(name,)] = f"--{name.replace('_', '-')} {value:g}"
+
+
+def retried(text: str | None) -> list[State]:
+    """States of ``--retry failed,timed-out``; raises ``UsageError`` for one that is none."""
+    if text is None:
+        return []
+    names = split_names(text, "--retry")
+    known = {state.replace("_", "-"): state for state in FAILURES}
+    for name in names:
+        if name not in (*known, "all"):
+            raise UsageError(
+                f"--retry {text}: unknown state {name!r}; {did_you_mean(name, [*known, 'all'])}"
+            )
+    return list(FAILURES) if "all" in names else [known[name] for name in names]
 
 
 def _full_path(override: Override, values: dict[str, Any]) -> KeyPath:

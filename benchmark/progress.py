@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from results.states import FAILURES, words
+
 LEAST_SHARE = 0.02
 """Share of a run's work from which its time left is worth telling."""
 LINE_SECONDS = 10.0
@@ -24,7 +26,7 @@ class CellProgress:
     fraction: float
     """Share of its training that is done, in [0, 1]."""
     activity: str
-    """``loading``, ``training``, ``evaluating``, or a final state: ``done`` or ``failed``."""
+    """``loading``, ``training``, ``evaluating``, or the state that the cell ended in."""
     detail: str = ""
     """Rounds and images so far, or why the cell failed."""
     reward: float | None = None
@@ -33,11 +35,11 @@ class CellProgress:
     @property
     def final(self) -> bool:
         """Whether nothing more will come."""
-        return self.activity in ("done", "failed")
+        return self.activity in ("done", *FAILURES)
 
     def __str__(self) -> str:
         reward = "" if self.reward is None else f"reward {self.reward:.4g}"
-        return "  ".join(part for part in (self.activity, self.detail, reward) if part)
+        return "  ".join(part for part in (words(self.activity), self.detail, reward) if part)
 
 
 class Display(Protocol):

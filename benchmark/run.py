@@ -5,24 +5,33 @@ Imports torch with the methods and rewards that it looks up; the command line im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from rich.table import Table
-
-from benchmark import encoders, environment, measurement, run_folder, workers
+from benchmark import (
+    capacity,
+    encoders,
+    environment,
+    measurement,
+    run_folder,
+    standing,
+    summary,
+    workers,
+)
 from benchmark.errors import CellsFailed, Interrupted, UsageError
+from benchmark.fingerprint import CELL, fingerprint
 from benchmark.jobs import CellJob
+from benchmark.limits import Limits
 from benchmark.matrix import Cell
 from benchmark.models import find_model
 from benchmark.progress import display
 from benchmark.protocol import Protocol, model_identity
 from benchmark.report import write_report
 from benchmark.resolution import ResolvedSuite
-from benchmark.terminal import print_table
-from results import exactness, metrics, store
+from benchmark.sharing import SharedCells
+from benchmark.standing import CellStanding
+from results import metrics, store
 from results.records import (
     AnchorRecord,
     CellConfig,
@@ -31,6 +40,8 @@ from results.records import (
     RunRecord,
     StatusRecord,
 )
+from results.reproduction import config_key
+from results.states import FAILURES, State
 
 
 @dataclass(frozen=True)
@@ -41,15 +52,28 @@ class Plan:
     record: RunRecord
     cells: list[Cell]
     folder: Path
+    weights: str
+    """Digest of the model's."""
+    retried: Sequence[State] = ()
+    """States whose cells are run again."""
 
-    @property
-    def unfinished(self) -> list[Cell]:
-        """Cells that apply and are not done yet."""
-        ids = run_folder.unfinished(self.folder, [cell.id for cell in self.cells])
-        return [cell for cell in self.cells if cell.id in ids and not cell.not_applicable]
+    def standing(self) -> dict[str, CellStanding]:
+        """How the cells stand now, by id; stale are those of another key than theirs would be."""
+        keys = {cell.id: config_key(cell_config(self, cell)) for cell in self.cells}
+
+        def is_stale(cell_id: str, status: StatusRecord) -> bool:
+            return bool(status.key) and status.key != keys[cell_id]
+
+        found = standing.read(self.folder, self.record, is_stale)
+        refused = [cell for cell in self.cells if cell.not_applicable]
+        return found | {
+            cell.id: CellStanding("not_applicable", note=cell.not_applicable) for cell in refused
+        }
 
 
-def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
+def plan(
+    resolved: ResolvedSuite, out: Path | None, command: str, retried: Sequence[State] = ()
+) -> Plan:
     """Check all that can be checked before running; raises ``UsageError``."""
     suite = resolved.suite
     folder = out or run_folder.next_free(suite.name)
@@ -83,9 +107,22 @@ def plan(resolved: ResolvedSuite, out: Path | None, command: str) -> Plan:
         unscored=resolved.unscored,
         seeds=list(suite.seeds),
         cells=[cell.id for cell in cells],
+        sources=sources(resolved),
     )
     run_folder.check_usable(folder, record)
-    return Plan(resolved, record, cells, folder)
+    weights = declared.conditions["model"]
+    return Plan(resolved, record, cells, folder, weights, retried)
+
+
+def sources(resolved: ResolvedSuite) -> dict[str, list[str]]:
+    """By method: the modules that its cells' numbers come from."""
+    evaluation = {type(reward).__module__ for reward in resolved.judges.values()}
+    known = encoders.registry()
+    evaluation |= {known[name].load.__module__ for name in resolved.suite.evaluation.encoders}
+    return {
+        name: sorted({CELL, method.__module__, *evaluation})
+        for name, method in resolved.methods.items()
+    }
 
 
 def _anchors_note(declared: Protocol) -> str:
@@ -109,7 +146,7 @@ def protocol_of(resolved: ResolvedSuite) -> Protocol:
 
 
 def execute(plan: Plan) -> None:
-    """Run all cells that are not done, write the report, and tell how it went.
+    """Run all cells that are missing, write the report, and tell how it went.
 
     Raises ``CellsFailed`` when some failed, ``Interrupted`` when stopped.
     """
@@ -118,48 +155,49 @@ def execute(plan: Plan) -> None:
     for cell in plan.cells:
         if cell.not_applicable:
             _write_not_applicable(plan, cell)
-    unfinished = plan.unfinished
-    print(f"run {plan.folder}: {len(unfinished)} of {len(plan.cells)} cells to run", flush=True)
-    if unfinished:
-        _run_cells(plan, unfinished)
+    cells = plan.standing()
+    print(f"run {plan.folder}: {standing.sentence(cells, plan.retried)}", flush=True)
+    missing = standing.to_run(cells, plan.retried)
+    missing += [cell_id for cell_id, cell in cells.items() if cell.state == "running"]
+    if missing:
+        _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing})
         measurement.measure_run(plan.folder, list(metrics.registry()))
     report = write_report(plan.folder)
     run = store.read_run(plan.folder)
-    print_summary(run)
-    print_densities(run)
+    summary.print_summary(run)
+    summary.print_densities(run)
     print(f"report {report}")
-    failed = [cell_id for cell_id, cell in run.cells.items() if cell.status.state == "failed"]
+    failed = {name: cell for name, cell in run.cells.items() if cell.status.state in FAILURES}
     if failed:
         raise CellsFailed(f"{len(failed)} of {len(run.cells)} cells failed: {', '.join(failed)}")
 
 
-def _run_cells(plan: Plan, cells: Sequence[Cell]) -> None:
+def _run_cells(plan: Plan, missing: Mapping[str, CellStanding]) -> None:
     suite = plan.resolved.suite
-    count = suite.workers or _default_workers(suite.model.device, len(cells))
+    cells = {cell.id: cell for cell in plan.cells}
+    count = suite.workers or capacity.workers(suite.model, len(missing))
     surroundings = environment.describe(plan.record.command, suite.threads)
-    jobs = [
-        CellJob(
-            config=cell_config(plan, cell),
+
+    def job_of(cell_id: str) -> CellJob:
+        config = cell_config(plan, cells[cell_id])
+        run_folder.set_aside_if_stale(plan.folder, cell_id, config_key(config))
+        return CellJob(
+            config=config,
             model=suite.model,
             evaluation=suite.evaluation,
             environment=surroundings,
-            folder=run_folder.clear_cell(plan.folder, cell.id),
+            folder=run_folder.clear_cell(plan.folder, cell_id),
         )
-        for cell in cells
-    ]
-    with display({cell.id: expected_work(plan, cell) for cell in cells}) as shown:
+
+    limits = Limits(suite.time_limit, suite.memory_limit)
+    with display({name: expected_work(plan, cells[name]) for name in missing}) as shown:
+        seen = {cell_id: cell.status for cell_id, cell in missing.items()}
+        work = SharedCells(plan.folder, seen, job_of, shown.show)
         try:
-            workers.run_all(jobs, count, suite.threads, shown.show)
+            workers.run_all(work, count, suite.threads, limits, shown.show)
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None
-
-
-def _default_workers(device: str, cells: int) -> int:
-    """One cell a core; one in all on a GPU, which cells would only take from each other."""
-    if device != "cpu" and torch.cuda.is_available():
-        return 1
-    return min(environment.cores(), cells)
 
 
 def cell_config(plan: Plan, cell: Cell) -> CellConfig:
@@ -187,6 +225,8 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
         etas=list(suite.etas),
         rewards=list(plan.resolved.judges),
         protocol=plan.record.protocol,
+        weights=plan.weights,
+        source=fingerprint(plan.record.sources[cell.method]),
     )
 
 
@@ -210,80 +250,3 @@ def _write_not_applicable(plan: Plan, cell: Cell) -> None:
     store.write_json(folder / "config.json", cell_config(plan, cell))
     status = StatusRecord(state="not_applicable", reason=cell.not_applicable)
     store.write_json(folder / "status.json", status)
-
-
-def print_plan(plan: Plan) -> None:
-    """The cells that would run, those that are done, and those that cannot be."""
-    suite = plan.resolved.suite
-    model, evaluation = suite.model, suite.evaluation
-    print(f"suite {suite.name} version {suite.version}, protocol {plan.record.protocol}")
-    print(
-        f"model {model.name}, {model.sampling_steps} steps, guidance {model.guidance_scale:g}, "
-        f"eta {model.eta:g}, training {model.trainable}"
-    )
-    print(
-        f"budget {suite.budget.images} images a cell, {evaluation.times} evaluations of "
-        f"{len(suite.prompts.test)} test prompts x {evaluation.images_per_prompt} images, "
-        f"eta {', then '.join(f'{eta:g}' for eta in suite.etas)}"
-    )
-    if evaluation.checkpoint == "best-on-validation":
-        print(
-            f"checkpoint best on validation, {len(suite.prompts.validation)} prompts x "
-            f"{evaluation.validation_images_per_prompt} images"
-        )
-    else:
-        print("checkpoint last")
-    print(f"folder {plan.folder}")
-    unfinished = {cell.id for cell in plan.unfinished}
-    for cell in plan.cells:
-        state = "run" if cell.id in unfinished else "done"
-        if cell.not_applicable:
-            state = f"not applicable: {cell.not_applicable}"
-        print(f"  {cell.id}  {state}")
-    print(f"{len(unfinished)} of {len(plan.cells)} cells to run")
-
-
-def print_summary(run: store.Run) -> None:
-    """Test mean of every reward at the picked checkpoint, averaged over seeds, one row a (method,
-    reward)."""
-    rewards = list(run.record.rewards)
-    title = "rewards on the test prompts, picked checkpoints, mean over seeds"
-    table = Table(title=f"{title}, protocol {run.record.protocol}")
-    for heading in ("method", "trained on", "done", *rewards):
-        table.add_column(heading)
-    rows: dict[tuple[str, str], list[store.Cell]] = {}
-    for cell in run.cells.values():
-        rows.setdefault((cell.method, cell.reward), []).append(cell)
-    for (method, reward), cells in rows.items():
-        done = [cell for cell in cells if cell.status.state == "done" and cell.evaluations]
-        values = [_mean_over_seeds(done, name) for name in rewards]
-        state = f"{len(done)}/{len(cells)}"
-        if all(cell.status.state == "not_applicable" for cell in cells):
-            state = "n/a"
-        table.add_row(method, reward, state, *values)
-    print_table(table)
-
-
-def print_densities(run: store.Run) -> None:
-    """Distance to each method's target, mean over seeds, where the model is in closed form."""
-    title = "distance to the declared target, mean over seeds"
-    table = Table(title=f"{title}, protocol {run.record.protocol}")
-    headings = exactness.COLUMNS
-    for heading in ("trained on", "method", "target", *headings.values()):
-        table.add_column(heading)
-    for task in run.record.rewards:
-        for row in exactness.density_table(run, task):
-            cells = [row.values.get(name) for name in headings]
-            shown = [f"{cell.mean:.3f}" if cell else "-" for cell in cells]
-            table.add_row(task, row.method, row.target, *shown)
-    if table.rows:
-        print_table(table)
-
-
-def _mean_over_seeds(done: Sequence[store.Cell], reward: str) -> str:
-    means = []
-    for cell in done:
-        scored = cell.picked.rewards.get(reward, [])
-        if values := [value for prompt in scored for value in prompt]:
-            means.append(sum(values) / len(values))
-    return f"{sum(means) / len(means):.4g}" if means else "-"

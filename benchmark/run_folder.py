@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.errors import UsageError
+from benchmark.errors import NothingToReport, UsageError
 from results import store
 from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-HOW_NOT_WHAT = ("workers", "threads", "description")
+HOW_NOT_WHAT = ("workers", "threads", "description", "time_limit", "memory_limit")
 """Parts of a suite that do not decide what its cells measure."""
 
 
@@ -24,6 +23,14 @@ def next_free(suite: str) -> Path:
     entries = RUNS.iterdir() if RUNS.is_dir() else []
     matches = (pattern.fullmatch(entry.name) for entry in entries)
     return RUNS / f"{suite}-{max((int(m[1]) for m in matches if m), default=0) + 1:03}"
+
+
+def latest() -> Path:
+    """The run folder below :data:`RUNS` that was begun last; raises ``NothingToReport``."""
+    found = [path for path in RUNS.glob("*/run.json") if path.is_file()]
+    if not found:
+        raise NothingToReport(f"no run in {RUNS}: name the folder of one")
+    return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
 def create(folder: Path) -> None:
@@ -53,21 +60,16 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         before = store.read_json(path, RunRecord)
     except store.ResultsError as error:
         raise UsageError(f"--out {folder}: {error}") from error
-    changes = _changes(_what(before.suite_config), _what(record.suite_config))
-    if not changes and before.protocol != record.protocol:
+    differing = changes(_what(before.suite_config), _what(record.suite_config))
+    if not differing and before.protocol != record.protocol:
         # Version 1 kept the hash alone.
         known = before.protocol_content
-        changes = _changes(known, record.protocol_content) if known else ["protocol"]
-    if changes:
+        differing = changes(known, record.protocol_content) if known else ["protocol"]
+    if differing:
         raise UsageError(
-            f"--out {folder}: holds a run with other settings ({', '.join(changes)}); "
+            f"--out {folder}: holds a run with other settings ({', '.join(differing)}); "
             f"name another folder"
         )
-
-
-def unfinished(folder: Path, cell_ids: Sequence[str]) -> list[str]:
-    """Cells that are not done in the folder, in order; raises ``UsageError`` if damaged."""
-    return [cell_id for cell_id in cell_ids if _state(folder, cell_id) != "done"]
 
 
 def clear_cell(folder: Path, cell_id: str) -> Path:
@@ -79,24 +81,34 @@ def clear_cell(folder: Path, cell_id: str) -> Path:
     return path
 
 
-def _state(folder: Path, cell_id: str) -> str:
-    path = store.cell_folder(folder, cell_id) / "status.json"
-    if not path.exists():
-        return "pending"
+def superseded(folder: Path) -> Path:
+    """Where cells are that were run anew because their code or settings had changed."""
+    return folder / "superseded"
+
+
+def set_aside_if_stale(folder: Path, cell_id: str, key: str) -> None:
+    """Move a cell of another key out of the way; it is lost only when somebody prunes it."""
+    path = store.cell_folder(folder, cell_id)
     try:
-        return store.read_json(path, StatusRecord).state
+        status = store.read_json(path / "status.json", StatusRecord)
     except store.ResultsError:
-        return "failed"  # a status that cannot be read proves nothing: run the cell again
+        return
+    if status.key in ("", key):
+        return
+    target = superseded(folder)
+    target.mkdir(exist_ok=True)
+    number = len(list(target.glob(f"{cell_id}--*"))) + 1
+    path.rename(target / f"{cell_id}--{number}")
 
 
 def _what(suite: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in suite.items() if key not in HOW_NOT_WHAT}
 
 
-def _changes(before: Any, after: Any, path: str = "") -> list[str]:
+def changes(before: Any, after: Any, path: str = "") -> list[str]:
     """Key paths whose values differ."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = dict.fromkeys([*before, *after])
-        nested = (_changes(before.get(k), after.get(k), f"{path}.{k}" if path else k) for k in keys)
-        return [change for changes in nested for change in changes]
+        nested = (changes(before.get(k), after.get(k), f"{path}.{k}" if path else k) for k in keys)
+        return [change for inner in nested for change in inner]
     return [] if before == after else [path]

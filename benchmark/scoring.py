@@ -17,6 +17,7 @@ from torch.nn.modules.module import (
     register_module_forward_pre_hook,
 )
 
+from diffusion.divergence import Diverged
 from diffusion.ledger import Ledger
 from rewards import Reward
 
@@ -30,9 +31,11 @@ class CountedReward:
         self.reward, self.ledger = reward, ledger
 
     def __call__(self, images: Tensor, prompts: list[str]) -> Tensor:
-        """Rewards fp32 ``[n]``; raises ``ValueError`` where they are not finite."""
+        """Rewards fp32 ``[n]``; raises ``Diverged`` for images that are not finite, ``ValueError``
+        where rewards of others are not."""
         if self.reward is None:
             raise ValueError("this cell trains on no reward")
+        _require_finite(images)
         self.ledger.add("reward_calls", len(images))
         with _scoring(self.ledger):
             return _checked(self.reward(images, prompts), self.reward.name, len(images))
@@ -46,6 +49,7 @@ def counted_gradient(reward: Reward | None, ledger: Ledger) -> RewardFunction | 
     differentiable = reward
 
     def score(images: Tensor, prompts: list[str]) -> Tensor:
+        _require_finite(images)
         ledger.add("reward_calls", len(images))
         ledger.add("reward_gradient_calls", len(images))
         with _scoring(ledger):
@@ -84,6 +88,12 @@ def _scoring(ledger: Ledger) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _require_finite(images: Tensor) -> None:
+    bad = int((~images.detach().isfinite().flatten(1).all(dim=1)).sum())
+    if bad:
+        raise Diverged(f"{bad} of {len(images)} training images are not finite")
 
 
 def _checked(values: Tensor, name: str, n: int) -> Tensor:

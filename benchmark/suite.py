@@ -202,10 +202,16 @@ class Suite(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
     anchors: AnchorSettings = AnchorSettings()
     workers: int | None = Field(default=None, ge=1)
-    """Cells that run at a time; by default one for each core, at most one for each cell."""
+    """Cells that run at a time; by default one for each core, at most one for each cell, and no
+    more than free memory has room for."""
     threads: int = Field(default=1, ge=1)
     """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
     workers and the cells still to run: sums split among threads round differently."""
+
+    time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Most seconds of a cell, all that it does; one that takes longer is ended, ``timed out``."""
+    memory_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Most GiB of resident memory of a cell; one that takes more is ended, ``failed``."""
 
     @field_validator("methods", mode="before")
     @classmethod

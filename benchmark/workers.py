@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,19 +21,36 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from benchmark.errors import Interrupted
 from benchmark.jobs import CellJob
+from benchmark.limits import Limits
 from benchmark.progress import CellProgress
 from results import store
 from results.records import StatusRecord
+from results.states import FAILURES
 
 PRELOADED = ["diffusers", "peft", "transformers", "timm", "open_clip", "benchmark.cell"]
 """Modules the fork server imports before the first cell."""
 GRACE_SECONDS = 5.0
 """How long a process may take to end after being asked to, before it is killed."""
 
+TICK_SECONDS = 1.0
+"""Between two looks at what tells nothing by itself: limits, and cells that others work on."""
+
 OnProgress = Callable[[str, CellProgress], None]
+
+
+class Work(Protocol):
+    """The cells to run; see ``benchmark.sharing``."""
+
+    waiting: list[str]
+
+    def take(self) -> CellJob | None: ...
+    def started(self, cell_id: str, process: int) -> None: ...
+    def ended(self, cell_id: str) -> None: ...
+    def beat(self) -> list[str]: ...
 
 
 @dataclass
@@ -42,41 +60,83 @@ class _Running:
     events: Connection
     open: bool = field(default=True)
     """Whether more events may come."""
+    since: float = field(default_factory=time.monotonic)
+    ended_as: StatusRecord | None = None
+    """What is to be said of a cell that was ended here."""
+    lost: bool = False
+    """Whether another run has taken the cell over."""
+
+    @property
+    def cell_id(self) -> str:
+        return self.job.config.cell_id
+
+    def end(self, status: StatusRecord) -> None:
+        """End the process for a reason of its own; killed if it does not end when asked to."""
+        if self.ended_as is None:
+            self.ended_as = status
+            self.process.terminate()
+        elif time.monotonic() - self.since > self.ended_as.seconds + GRACE_SECONDS:
+            self.process.kill()
 
 
 def run_all(
-    jobs: Sequence[CellJob], workers: int, threads: int, on_progress: OnProgress
+    work: Work, workers: int, threads: int, limits: Limits, on_progress: OnProgress
 ) -> dict[str, StatusRecord]:
-    """Run all cells, ``workers`` at a time with ``threads`` threads each; their final status.
+    """Run all cells, ``workers`` at a time with ``threads`` threads each; the final status of those
+    that ran here. Ends when others have ended theirs too.
 
     Raises ``Interrupted`` on SIGINT and SIGTERM, once the running processes have ended.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    waiting = list(reversed(jobs))
     running: list[_Running] = []
     statuses: dict[str, StatusRecord] = {}
+    total = len(work.waiting)
     with _sigterm_as_interrupt():
         try:
-            while waiting or running:
-                while waiting and len(running) < workers:
-                    running.append(_start(context, waiting.pop(), threads))
+            while work.waiting or running:
+                while len(running) < workers and (job := work.take()):
+                    running.append(_start(context, job, threads))
+                    work.started(job.config.cell_id, running[-1].process.pid or 0)
                 _wait(running, on_progress)
+                _keep_limits(running, limits)
+                _give_up(running, work.beat())
                 for ended in [each for each in running if not each.process.is_alive()]:
                     _drain(ended, on_progress)
                     running.remove(ended)
-                    status = _final_status(ended)
-                    statuses[ended.job.config.cell_id] = status
-                    on_progress(ended.job.config.cell_id, _final_progress(status))
+                    if not ended.lost:
+                        status = statuses[ended.cell_id] = _final_status(ended)
+                        work.ended(ended.cell_id)
+                        on_progress(ended.cell_id, _final_progress(status))
         except KeyboardInterrupt:
-            _stop(running)
-            raise Interrupted(
-                f"interrupted with {len(statuses)} of {len(jobs)} cells ended"
-            ) from None
+            _stop(running, work)
+            raise Interrupted(f"interrupted with {len(statuses)} of {total} cells ended") from None
         except BaseException:
-            _stop(running)
+            _stop(running, work)
             raise
     return statuses
+
+
+def _keep_limits(running: Sequence[_Running], limits: Limits) -> None:
+    """End the cells that are over a limit."""
+    for each in running:
+        seconds = time.monotonic() - each.since
+        said = {"seconds": seconds, **each.job.identity}
+        if each.ended_as is not None:
+            each.end(each.ended_as)
+        elif reason := limits.overtime(seconds):
+            each.end(StatusRecord(state="timed_out", reason=reason, **said))
+        elif reason := limits.over_memory(each.process.pid or 0):
+            each.end(StatusRecord(state="failed", reason=reason, **said))
+            each.process.kill()  # it may need the memory of others to end in good order
+
+
+def _give_up(running: Sequence[_Running], lost: Sequence[str]) -> None:
+    """End the cells that another run has taken over, whose folders are its own now."""
+    for each in running:
+        if each.cell_id in lost:
+            each.lost = True
+            each.process.kill()
 
 
 def _start(
@@ -116,8 +176,11 @@ def _redirect_output(path: Path) -> None:
 
 def _wait(running: Sequence[_Running], on_progress: OnProgress) -> None:
     """Wait for an event or the end of a process, and pass on all events that are there."""
+    if not running:
+        time.sleep(TICK_SECONDS)  # others work on all that is left
+        return
     by_handle = {each.events: each for each in running if each.open}
-    ready = wait([*by_handle, *(each.process.sentinel for each in running)])
+    ready = wait([*by_handle, *(each.process.sentinel for each in running)], TICK_SECONDS)
     for handle in ready:
         if isinstance(handle, Connection):
             _receive(by_handle[handle], on_progress)
@@ -125,7 +188,7 @@ def _wait(running: Sequence[_Running], on_progress: OnProgress) -> None:
 
 def _receive(cell: _Running, on_progress: OnProgress) -> None:
     try:
-        on_progress(cell.job.config.cell_id, cell.events.recv())
+        on_progress(cell.cell_id, cell.events.recv())
     except (EOFError, OSError):
         cell.open = False
 
@@ -139,15 +202,21 @@ def _drain(cell: _Running, on_progress: OnProgress) -> None:
 
 def _final_status(cell: _Running) -> StatusRecord:
     """The status the process left; if it was cut short, one that says so takes its place."""
+    if status := _left(cell):
+        return status
+    status = cell.ended_as or StatusRecord(
+        state="failed", reason=_ending(cell.process.exitcode), **cell.job.identity
+    )
+    store.write_json(cell.job.folder / "status.json", status)
+    return status
+
+
+def _left(cell: _Running) -> StatusRecord | None:
+    """The final status that the process left, once it has ended; None if it was cut short."""
     cell.process.join()
     path = cell.job.folder / "status.json"
-    if path.exists():
-        status = store.read_json(path, StatusRecord)
-        if status.state in ("done", "failed"):
-            return status
-    status = StatusRecord(state="failed", reason=_ending(cell.process.exitcode))
-    store.write_json(path, status)
-    return status
+    status = store.read_json(path, StatusRecord) if path.exists() else None
+    return status if status and status.state in ("done", *FAILURES) else None
 
 
 def _ending(exit_code: int | None) -> str:
@@ -163,7 +232,7 @@ def _final_progress(status: StatusRecord) -> CellProgress:
     return CellProgress(1.0, status.state, status.reason or f"in {status.seconds:.0f} s")
 
 
-def _stop(running: Sequence[_Running]) -> None:
+def _stop(running: Sequence[_Running], work: Work) -> None:
     """End all processes and mark their cells."""
     for each in running:
         each.process.terminate()
@@ -172,8 +241,12 @@ def _stop(running: Sequence[_Running]) -> None:
         if each.process.is_alive():
             each.process.kill()
             each.process.join()
-        status = StatusRecord(state="failed", reason="interrupted")
-        store.write_json(each.job.folder / "status.json", status)
+        if each.lost:
+            continue
+        if _left(each) is None:
+            status = StatusRecord(state="interrupted", reason="interrupted", **each.job.identity)
+            store.write_json(each.job.folder / "status.json", status)
+        work.ended(each.cell_id)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from diffusion.divergence import Diverged
 from diffusion.ledger import Ledger
 from methods import processes
 
@@ -83,14 +84,13 @@ class Optimizer:
         """Clips, steps and clears the gradients, those of all processes added up; returns their
         norm before the clip.
 
-        Raises ``RuntimeError`` on a gradient that is not finite, leaving the parameters as they
-        were.
+        Raises ``Diverged`` on a gradient that is not finite, leaving the parameters as they were.
         """
         with self.ledger.phase("optimizer"):
             processes.sum_gradients(self.parameters)
-            norm = nn.utils.clip_grad_norm_(
-                self.parameters, self.gradient_clip, error_if_nonfinite=True
-            )
+            norm = nn.utils.clip_grad_norm_(self.parameters, self.gradient_clip)
+            if not norm.isfinite():
+                raise Diverged(f"the gradient is not finite: its norm is {float(norm)}")
             self.adamw.step()
             self.adamw.zero_grad(set_to_none=True)
             self._average()

@@ -16,6 +16,7 @@ from accelerate import PartialState
 from accelerate.tracking import GeneralTracker
 from torch.utils.checkpoint import set_checkpoint_early_stop
 
+from diffusion.divergence import Diverged
 from methods.interface import RewardFunction, Task
 from methods.trl_adapter import PolicyPipeline
 
@@ -153,10 +154,10 @@ class TrlTrainer:
         return self._loss(advantages, clip_range, ratio)
 
     def _clip_recorded(self, parameters: Any, largest: float) -> None:
-        """TRL's clip; raises ``RuntimeError`` on a gradient that is not finite, before the step."""
+        """TRL's clip; raises ``Diverged`` on a gradient that is not finite, before the step."""
         norm = float(self._clip(parameters, largest))
         if not np.isfinite(norm):
-            raise RuntimeError(f"the gradient is not finite: its norm is {norm}")
+            raise Diverged(f"the gradient is not finite: its norm is {norm}")
         self.norms.append(norm)
         self.log_ratios.append(self._largest)
         self._largest = 0.0

@@ -44,6 +44,7 @@ from results import (
     verdict,
 )
 from results.intervals import CONFIDENCE, FEW_SEEDS
+from results.states import FAILURES
 from results.store import ResultsError, Run
 
 FILE_NAME = "report.html"
@@ -188,7 +189,8 @@ def _context(run: Run, label: str) -> dict[str, Any]:
         "densities": densities.build(run) if exactness.has_densities(run) else {},
         "density_columns": exactness.COLUMNS,
         "density_cells": density.CELLS,
-        "failed": [cell for cell in run.cells.values() if cell.status.state == "failed"],
+        "failures": FAILURES,
+        "failed": [cell for cell in run.cells.values() if cell.status.state in FAILURES],
         "environment": differences.environments(run.cells.values()),
         "settings": differences.settings(run.cells.values()),
         "cells": views.cell_rows(run),

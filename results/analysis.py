@@ -26,6 +26,7 @@ from results.scores import (
     reward_calls,
     tasks,
 )
+from results.states import ORDER
 from results.store import Cell, Run
 
 
@@ -35,7 +36,7 @@ class TaskRow:
 
     method: str
     state: str
-    """``done`` if any of the cells is, else failed, running, pending or not_applicable."""
+    """The first of ``states.ORDER`` that any of the cells is in."""
     reason: str
     """Why the first of the cells that stopped short did."""
     done: int
@@ -88,8 +89,7 @@ def _task_row(run: Run, method: str, reward: Family, diversity: list[Family]) ->
 
 def _row_state(cells: list[Cell]) -> str:
     states = {cell.status.state for cell in cells}
-    order = ("done", "failed", "running", "pending", "not_applicable")
-    return next((state for state in order if state in states), "pending")
+    return next((state for state in ORDER if state in states), "pending")
 
 
 def _bad_images(cells: list[Cell]) -> dict[str, int]:

@@ -7,11 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from results.records import CellConfig
 from results.scores import original_name
 from results.store import Cell
 
 NOT_SET = "not set"
-OWN = {"schema_version", "cell_id", "method", "reward", "seed", "method_config"}
+OWN = {"schema_version", "cell_id", "method", "reward", "seed", "method_config", "source"}
 """Fields of a config in which cells differ by what they are, and those compared by method."""
 
 
@@ -34,7 +35,7 @@ def environments(cells: Iterable[Cell]) -> list[Property]:
     found = {}
     for cell in cells:
         if cell.environment is not None:
-            fields = cell.environment.model_dump(exclude={"versions", "command"})
+            fields = cell.environment.model_dump(exclude={"schema_version", "versions", "command"})
             fields["commit"] = _commit(fields.pop("commit"), fields.pop("dirty"))
             versions = {f"version of {k}": v for k, v in cell.environment.versions.items()}
             named = {name.replace("_", " "): value for name, value in fields.items()}
@@ -57,7 +58,7 @@ def settings(cells: Iterable[Cell]) -> list[Property]:
     found = _properties({cell.cell_id: _common(cell) for cell in started})
     for method in dict.fromkeys(original_name(cell.method) for cell in started):
         own = {
-            cell.cell_id: _flat(cell.config.method_config, method)
+            cell.cell_id: _flat(_of_method(cell.config), method)
             for cell in started
             if cell.config is not None and original_name(cell.method) == method
         }
@@ -69,7 +70,12 @@ def _common(cell: Cell) -> dict[str, Any]:
     assert cell.config is not None
     fields = cell.config.model_dump(mode="json", exclude=OWN)
     fields["rewards"] = sorted(fields["rewards"])
+    fields["weights"] = fields["weights"] or NOT_SET
     return _flat(fields)
+
+
+def _of_method(config: CellConfig) -> dict[str, Any]:
+    return config.method_config | {"source code": config.source or NOT_SET}
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from results.records import READABLE_VERSIONS, Record
+from results.records import READABLE_VERSIONS, VERSIONLESS, Record
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -45,9 +45,12 @@ def parse(path: Path, text: str, kind: type[RecordType], where: str = "") -> Rec
         raise ResultsError(f"{path}{where}: damaged: {one_line(error)}") from error
     if "schema_version" in kind.model_fields and isinstance(fields, dict):
         # Looked at first: with another version, other fields are to be expected.
+        if kind.__name__ in VERSIONLESS:
+            fields.setdefault("schema_version", 2)
         version = fields.get("schema_version")
         if version not in READABLE_VERSIONS:
-            readable = " and ".join(map(str, READABLE_VERSIONS))
+            *others, last = map(str, READABLE_VERSIONS)
+            readable = f"{', '.join(others)} and {last}"
             raise ResultsError(
                 f"{path}: schema version {version!r}, but this program reads {readable}"
             )

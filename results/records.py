@@ -26,15 +26,23 @@ from pydantic import Field
 
 from results.checkpoints import CheckpointRule
 from results.record_parts import Counts, DensityRecord, Record
+from results.states import State
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Version of the files of a run folder."""
 
-READABLE_VERSIONS = (1, 2)
+READABLE_VERSIONS = (1, 2, 3)
 """Versions that are read; any other is refused. In version 1 the last evaluation was always the
-reported one, nothing was validated, one sampler was used, and no anchors were declared."""
-
-State = Literal["pending", "running", "done", "failed", "not_applicable"]
+reported one, nothing was validated, one sampler was used, and no anchors were declared. Up to
+version 2 cells had no key, and only ``run.json``, configs and measures named their version."""
+VERSIONLESS = {
+    "Environment",
+    "RoundRecord",
+    "EvaluationRecord",
+    "SamplerRecord",
+    "StatusRecord",
+}
+"""Records that did not name their version up to 2; they are read as of 2 where they do not."""
 
 
 class CellConfig(Record):
@@ -70,11 +78,16 @@ class CellConfig(Record):
     """All rewards each evaluation is scored by."""
     protocol: str
     """Hash of what evaluation depends on: cells with different hashes are never compared."""
+    weights: str = ""
+    """Digest of the model's weights and settings, which is the same wherever they lie."""
+    source: str = ""
+    """Hash of the code that the numbers come from, see ``benchmark/fingerprint.py``."""
 
 
 class Environment(Record):
     """Where a cell ran."""
 
+    schema_version: int = SCHEMA_VERSION
     commit: str | None
     dirty: bool | None
     versions: dict[str, str]
@@ -89,6 +102,7 @@ class Environment(Record):
 class RoundRecord(Record):
     """One training round."""
 
+    schema_version: int = SCHEMA_VERSION
     round: int
     images: int
     counts: Counts
@@ -101,6 +115,7 @@ class RoundRecord(Record):
 class EvaluationRecord(Record):
     """One evaluation on the held-out prompts, from the same noise for every method."""
 
+    schema_version: int = SCHEMA_VERSION
     round: int
     images: int
     """Training images so far."""
@@ -136,6 +151,7 @@ class SamplerRecord(Record):
     """The picked checkpoint on the test prompts with another noise of the sampler, from the same
     initial noise."""
 
+    schema_version: int = SCHEMA_VERSION
     eta: float
     round: int
     """Of the picked checkpoint."""
@@ -178,7 +194,12 @@ class MeasureRecord(Record):
 class StatusRecord(Record):
     """How a cell stands; its presence with state ``done`` makes the cell complete."""
 
+    schema_version: int = SCHEMA_VERSION
     state: State
+    key: str = ""
+    """Hash of all that decides the cell's numbers, see ``results/reproduction.py``."""
+    source: str = ""
+    """As in the config: beside the key, so that one small file tells whether a cell is stale."""
     reason: str = ""
     """Why it failed (last line of the error) or does not apply."""
     traceback: str = ""
@@ -253,3 +274,5 @@ class RunRecord(Record):
     seeds: list[int]
     cells: list[str]
     """Cell ids in matrix order, those that do not apply included."""
+    sources: dict[str, list[str]] = Field(default_factory=dict)
+    """By method: the modules that its cells' numbers come from, with all that these import."""

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Container
 
-from results.records import RunRecord
+from results.records import CellConfig, RunRecord
 from results.scores import NO_REWARD
 from results.store import Cell
 
@@ -17,16 +17,24 @@ REPLACED = ("--methods", "--rewards", "--seeds", "--out", "--workers")
 
 
 def key(cell: Cell) -> str:
-    """First 16 digits of the SHA-256 of all that decides the cell's numbers; empty before it has
-    started.
+    """Key of a cell by its config; empty before it has started."""
+    return "" if cell.config is None else config_key(cell.config)
 
-    Two cells of one key were asked for the same: with the same versions on the same machine they
-    have the same numbers. The order in which rewards score an evaluation decides none.
+
+def config_key(config: CellConfig) -> str:
+    """First 16 digits of the SHA-256 of all that decides a cell's numbers.
+
+    Two cells of one key were asked for the same, and computed by the same code: with the same
+    versions on the same machine they have the same numbers. The order in which rewards score an
+    evaluation decides none; of the model, its weights count and not where they lie.
     """
-    if cell.config is None:
-        return ""
-    content = cell.config.model_dump(mode="json")
+    content = config.model_dump(mode="json", exclude={"schema_version"})
     content["rewards"] = sorted(content["rewards"])
+    if config.weights:
+        del content["model"]["name"]
+    for later in ("weights", "source"):  # than cells that are known by a key without it
+        if not content[later]:
+            del content[later]
     text = json.dumps(content, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

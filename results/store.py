@@ -213,11 +213,7 @@ def read_run(folder: Path) -> Run:
 
 def read_cell(run_folder: Path, cell_id: str) -> Cell:
     """Read one cell; without a status it is running if it has a config, else pending."""
-    match = CELL_ID.fullmatch(cell_id)
-    if match is None:
-        raise ResultsError(
-            f"{run_folder / 'run.json'}: cell id {cell_id!r} is not <method>--<reward>--s<seed>"
-        )
+    method, reward, seed = parts(run_folder, cell_id)
     folder = cell_folder(run_folder, cell_id)
     config = _if_there(folder / "config.json", CellConfig)
     status = _if_there(folder / "status.json", StatusRecord)
@@ -225,9 +221,9 @@ def read_cell(run_folder: Path, cell_id: str) -> Cell:
         status = StatusRecord(state="pending" if config is None else "running")
     return Cell(
         cell_id=cell_id,
-        method=match["method"],
-        reward=match["reward"],
-        seed=int(match["seed"]),
+        method=method,
+        reward=reward,
+        seed=seed,
         folder=folder,
         status=status,
         config=config,
@@ -240,6 +236,16 @@ def read_cell(run_folder: Path, cell_id: str) -> Cell:
             for path in sorted((folder / "measures").glob("[!.]*.json"))
         },
     )
+
+
+def parts(run_folder: Path, cell_id: str) -> tuple[str, str, int]:
+    """Method, reward and seed of a cell; raises ResultsError for an id that has not all three."""
+    match = CELL_ID.fullmatch(cell_id)
+    if match is None:
+        raise ResultsError(
+            f"{run_folder / 'run.json'}: cell id {cell_id!r} is not <method>--<reward>--s<seed>"
+        )
+    return match["method"], match["reward"], int(match["seed"])
 
 
 def _if_there(path: Path, kind: type[RecordType]) -> RecordType | None:

@@ -19,6 +19,7 @@ from results.exactness import density_table
 from results.intervals import FEW_SEEDS, Interval
 from results.paired import Comparison
 from results.scores import BEST_OF_N, encoders, is_control, tasks
+from results.states import ORDER, words
 from results.store import Run
 
 Tone = Literal["good", "level", "bad", "missing"]
@@ -90,8 +91,7 @@ def headline(run: Run) -> str:
 def coverage_sentence(run: Run) -> str:
     """How many cells are in which state."""
     states = coverage(run)["state"].value_counts()
-    order = ("done", "failed", "running", "pending", "not_applicable")
-    parts = [f"{states[state]} {state.replace('_', ' ')}" for state in order if state in states]
+    parts = [f"{states[state]} {words(state)}" for state in ORDER if state in states]
     return f"{numbers.count(len(run.cells), 'cell')}: {', '.join(parts)}."
 
 

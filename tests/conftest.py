@@ -179,7 +179,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     if path:
         path.write_text(how_we_know.render(evidence.rows.values()), encoding="utf-8")
     elif not config.option.keyword and not any("::" in argument for argument in config.args):
-        ran = config.stash[RAN] | evidence_that_ran(session)
+        ran: set[str] = config.stash[RAN] | evidence_that_ran(session)
         written = how_we_know.read().values()
         config.stash[STALE] = [
             r.name for r in written if r.test in ran and r.name not in evidence.rows
@@ -190,8 +190,11 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def evidence_that_ran(session: pytest.Session) -> set[str]:
     """Test functions that should have given evidence in this process."""
-    asked = {function_of(item) for item in getattr(session, "items", []) if gives_evidence(item)}
-    return (asked - session.config.stash[SKIPPED]) & session.config.stash[CALLED]
+    items: list[pytest.Item] = getattr(session, "items", [])
+    asked = {function_of(item) for item in items if gives_evidence(item)}
+    skipped: set[str] = session.config.stash[SKIPPED]
+    called: set[str] = session.config.stash[CALLED]
+    return (asked - skipped) & called
 
 
 class Gathered:
@@ -200,7 +203,7 @@ class Gathered:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         output = getattr(node, "workeroutput", {})
-        node.config.stash[RAN] |= set(output.get("ran", []))
+        node.config.stash[RAN].update(output.get("ran", []))
         for row in output.get("rows", []):
             node.config.stash[EVIDENCE].add(how_we_know.Row(**row))
 

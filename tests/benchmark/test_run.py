@@ -235,7 +235,7 @@ def test_a_failing_cell_leaves_the_others_done(tmp_path: Path, tiny_model: Path)
     assert {name: cell.status.state for name, cell in cells.items()} == {
         "base--none--s0": "done",
         "best-of-n--colourfulness--s0": "done",
-        COLOUR: "failed",
+        COLOUR: "diverged",
     }
     assert re.search("finite|NaN", cells[COLOUR].status.reason)
     assert "Traceback" in cells[COLOUR].status.traceback

@@ -53,10 +53,7 @@ class Synthetic:
 
     def write(self) -> Path:
         """All cells, ``ddpo--style--s1`` failed and ``alignprop`` on the second reward refused."""
-        cells = [f"base--none--s{seed}" for seed in self.seeds]
-        for reward in self.rewards:
-            for method in ("best-of-n", *self.methods):
-                cells += [f"{method}--{reward}--s{seed}" for seed in self.seeds]
+        cells = self.cell_ids()
         store.write_json(self.folder / "run.json", self.run_record(cells))
         for cell_id in cells:
             self.write_cell(cell_id)
@@ -65,6 +62,14 @@ class Synthetic:
             for metric in metrics.registry():
                 measuring.measure_and_write(run, metrics.load(metric))
         return self.folder
+
+    def cell_ids(self) -> list[str]:
+        """All of them, ``base`` first."""
+        cells = [f"base--none--s{seed}" for seed in self.seeds]
+        for reward in self.rewards:
+            for method in ("best-of-n", *self.methods):
+                cells += [f"{method}--{reward}--s{seed}" for seed in self.seeds]
+        return cells
 
     def run_record(self, cells: list[str]) -> records.RunRecord:
         titles = {"base": "Base", "best-of-n": "Best of n", "dag": "DAG-DB", "ddpo": "DDPO-IS"}

@@ -1,0 +1,45 @@
+"""How many cells this machine has room for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from benchmark import environment
+from benchmark.models import find_model
+from benchmark.suite import ModelSettings
+
+CELL_BYTES = 1_440_000_000
+"""Resident memory of a cell at its peak: the most of the 57 cells of ``docs/reference``, on a CPU.
+Those were of the model that comes with the program; weights of another are put on top."""
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def workers(model: ModelSettings, cells: int) -> int:
+    """One cell a core, as far as the free memory goes; one in all on a GPU, which cells would only
+    take from each other."""
+    if model.device != "cpu" and torch.cuda.is_available():
+        return 1
+    room = available() // (CELL_BYTES + _weights(model.name))
+    return max(1, min(environment.cores(), cells, room))
+
+
+def available() -> int:
+    """Bytes of memory that are free, also of what a container may take."""
+    free = int(psutil.virtual_memory().available)
+    try:
+        most, used = (int((CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # no container, or "max": one without a limit
+        return free
+    return min(free, max(0, most - used))
+
+
+def _weights(name: str) -> int:
+    """Bytes of the weights of a model in a folder of one's own; what is loaded of a hub id is not
+    known beforehand."""
+    folder = find_model(name)
+    if folder is None or folder.is_file():
+        return 0
+    return sum(path.stat().st_size for path in folder.glob("*/*.safetensors"))
