@@ -55,8 +55,12 @@ def list_models() -> Table:
         missing = models.missing_files(folder)
         table.add_row(name, f"lacks {missing[0]}" if missing else str(folder))
     table.add_row(models.MIXTURE, str(models.MIXTURE_WEIGHTS))
-    table.add_row("FOLDER", "any folder in the layout of diffusers' StableDiffusionPipeline")
-    table.add_row("OWNER/NAME", "a Stable Diffusion model of the hub")
+    for name in models.RANDOM:
+        table.add_row(name, "none: the architecture at its true size, with random weights")
+    table.add_row(
+        "FOLDER", "a folder of diffusers' StableDiffusionPipeline or StableDiffusionXLPipeline"
+    )
+    table.add_row("OWNER/NAME", "a Stable Diffusion 1 or SDXL model of the hub")
     return table
 
 
