@@ -256,7 +256,7 @@ class _CellRun:
         for eta in self.job.config.etas[1:] if self.method.candidates == 1 else []:
             self._sample_at(eta, picked.round)
         with self.ledger.phase("saving"):
-            picked.save(self.job.folder, self.policy, self.job.model.trainable)
+            picked.save(self.job.folder, self.policy, self.job.config)
 
     def _sample_at(self, eta: float, round_: int) -> None:
         self.notify(CellProgress(1.0, "evaluating", f"round {round_}, eta {eta:g}"))

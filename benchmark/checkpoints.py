@@ -10,11 +10,13 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from benchmark import model_card
 from benchmark.evaluation import Evaluation, Values
 from diffusion.policy import Policy
 from results import store
 from results.checkpoints import CheckpointRule, pick
 from results.density import Array
+from results.records import CellConfig
 from rewards.interface import to_uint8
 
 Weights = dict[str, Tensor]
@@ -31,8 +33,9 @@ class Checkpoint:
     weights: Weights
     """What was trained, on the CPU; empty for a method that does not train."""
 
-    def save(self, folder: Path, policy: Policy, trainable: str) -> None:
-        """Write pictures, grids and trained weights; the policy has to hold the weights."""
+    def save(self, folder: Path, policy: Policy, config: CellConfig) -> None:
+        """Write pictures, grids and trained weights with their card; the policy has to hold the
+        weights."""
         if self.grids:
             store.save_density(folder / "density.safetensors", self.grids)
         if policy.output == "image":
@@ -40,9 +43,17 @@ class Checkpoint:
                 for index, pixels in enumerate(to_uint8(images)):
                     save_picture(store.sample_path(folder, prompt, index), pixels)
         if self.weights:
-            name = "lora" if trainable == "lora" else "unet"
+            name = "lora" if config.model["trainable"] == "lora" else "unet"
             name = name if policy.output == "image" else "network"
-            save_folder(folder / name, policy.save_weights)
+            found = self.evaluation
+            card = model_card.text(config, self.round, found.rewards, found.diversity)
+
+            def save(part: Path) -> None:
+                policy.save_weights(part)
+                if policy.output == "image":
+                    store.write_bytes(part / "README.md", card.encode())
+
+            save_folder(folder / name, save)
 
 
 @dataclass

@@ -14,8 +14,8 @@ NAMED = {"emoji": Path(diffusion.emoji.__file__).parent / "weights"}
 """Name to the Stable Diffusion folder that comes with the program."""
 MIXTURE = "mixture"
 """The model in closed form of ``diffusion/mixture.py``; no Stable Diffusion folder."""
-RANDOM = ("sd15-random", "sdxl-random")
-"""Architectures with random weights, see ``diffusion/architectures.py``."""
+RANDOM = {"sd15-random": 1_066_235_307, "sdxl-random": 3_468_837_867}
+"""Architectures with random weights, see ``diffusion/architectures.py``, to their parameters."""
 MIXTURE_WEIGHTS = Path(diffusion.__file__).parent / "mixture.safetensors"
 NEEDED = (
     "model_index.json",

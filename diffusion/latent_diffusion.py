@@ -144,6 +144,11 @@ class LatentDiffusion(Policy):
         reads; a fully trained UNet in diffusers' own folder layout."""
         self.trainable.save(folder)
 
+    def load_weights(self, folder: Path) -> None:
+        """Set the weights to those of a folder that ``save_weights`` wrote; see
+        :meth:`diffusion.trainable.TrainableWeights.load`."""
+        self.trainable.load(folder)
+
     @contextmanager
     def base(self) -> Iterator[None]:
         """The untrained model inside."""

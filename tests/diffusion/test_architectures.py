@@ -5,6 +5,7 @@ from __future__ import annotations
 import open_clip
 import pytest
 
+from benchmark import models
 from diffusion.architectures import RANDOM, clip_tokenizer, networks
 
 PARAMETERS = {
@@ -28,6 +29,7 @@ def test_parameters_are_as_many_as_published(name: str) -> None:
     found = networks(name, "meta")
     counts = {part: sum(p.numel() for p in net.parameters()) for part, net in found.items()}
     assert counts == PARAMETERS[name]
+    assert sum(counts.values()) == models.RANDOM[name]
 
 
 def test_the_tokenizer_is_clips() -> None:
