@@ -43,8 +43,8 @@ def text(
 
 # {config.method} on {config.reward}, seed {config.seed}
 
-{"LoRA" if lora else "UNet"} of `{base}`, aligned with the reward `{config.reward}` by the method
-`{config.method}`.
+{"LoRA" if lora else "UNet"} of `{base}`, aligned with the reward `{config.reward}` by the
+method `{config.method}`.
 
 | | |
 |---|---|
@@ -54,7 +54,7 @@ def text(
 | seed | {config.seed} |
 | budget | {config.budget_images:,} training images |
 | checkpoint | round {round_}, rule `{config.checkpoint}` |
-| sampler | {sampler} |
+| sampler | DDIM, {sampler} |
 | training prompts | {len(config.train_prompts):,} |
 | protocol | `{config.protocol}` |
 
@@ -101,18 +101,32 @@ def _mean(values: Values) -> float:
 
 
 def _usage(base: str, lora: bool, config: CellConfig) -> str:
-    kind = "DiffusionPipeline" if lora else "DiffusionPipeline, UNet2DConditionModel"
+    """Code that draws with the weights as they were evaluated."""
+    own = base in models.NAMED or base in models.RANDOM
+    classes = ["DDIMScheduler"]
+    classes += [] if own else ["DiffusionPipeline"]
+    classes += [] if lora else ["UNet2DConditionModel"]
+    lines = [f"from diffusers import {', '.join(classes)}"]
+    if own:
+        lines += ["", "from diffusion.pipelines import load_pipeline", ""]
+        lines += [f'pipeline = load_pipeline("{base}")']
+    else:
+        place = base if _HUB_ID.fullmatch(base) else f"PATH OF {base}"
+        lines += ["", f'pipeline = DiffusionPipeline.from_pretrained("{place}")']
     load = 'pipeline.load_lora_weights("THIS FOLDER")'
     if not lora:
         load = 'pipeline.unet = UNet2DConditionModel.from_pretrained("THIS FOLDER")'
-    prompt = config.evaluation_prompts[0]
-    arguments = (
-        f"num_inference_steps={config.model.get('sampling_steps', 50)}, "
-        f"guidance_scale={config.model.get('guidance_scale', 5.0)}"
-    )
-    return (
-        f"from diffusers import {kind}\n\n"
-        f'pipeline = DiffusionPipeline.from_pretrained("{base}")\n'
-        f"{load}\n"
-        f"image = pipeline({prompt!r}, {arguments}).images[0]"
+    eta = config.etas[0] if config.etas else config.model.get("eta", 0.0)
+    return "\n".join(
+        [
+            *lines,
+            load,
+            "pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)",
+            "image = pipeline(",
+            f"    {config.evaluation_prompts[0]!r},",
+            f"    num_inference_steps={config.model.get('sampling_steps', 50)},",
+            f"    guidance_scale={config.model.get('guidance_scale', 5.0)},",
+            f"    eta={eta},",
+            ").images[0]",
+        ]
     )

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from diffusion import architectures
 from diffusion.randomness import generator
@@ -65,34 +67,42 @@ class Activations:
 
 def unet_activations(name: str, batch: int, dtype: torch.dtype, rank: int = 4) -> Activations:
     """Of a model of ``architectures.RANDOM`` for a batch, both branches of guidance included."""
-    unet = architectures.networks(name, "meta")["unet"].to(dtype)
+    unet: Any = architectures.networks(name, "meta")["unet"].to(dtype)
     LoRA(unet, rank, rank, generator(0, "lora"))
     blocks: list[int] = []
+    before_block: list[int] = []
     handles = []
     with kept(unet) as found:
 
-        def before(module: nn.Module, _: object) -> None:
-            module.kept_before = found.bytes
+        def before(*_: object) -> None:
+            before_block.append(found.bytes)
 
-        def after(module: nn.Module, _: object, __: object) -> None:
-            blocks.append(found.bytes - int(module.kept_before))
+        def after(*_: object) -> None:
+            blocks.append(found.bytes - before_block.pop())
 
         for module in unet.modules():
-            if isinstance(module, ResnetBlock2D | Transformer2DModel):
+            if isinstance(module, ResnetBlock2D | BasicTransformerBlock):
                 handles.append(module.register_forward_pre_hook(before))
                 handles.append(module.register_forward_hook(after))
         _call(unet, batch, dtype)
         plain = found.bytes
     for handle in handles:
         handle.remove()
-    unet.enable_gradient_checkpointing()
     with kept(unet) as found:
+
+        def remember(block: nn.Module, *inputs: Any) -> Any:
+            # A checkpoint holds its inputs without telling autograd.
+            for each in inputs:
+                if isinstance(each, torch.Tensor):
+                    found.note(each)
+            return checkpoint(block, *inputs, use_reentrant=False)
+
+        unet.enable_gradient_checkpointing(remember)
         _call(unet, batch, dtype)
-        checkpointed = found.bytes
-    return Activations(plain, checkpointed, max(blocks))
+    return Activations(plain, found.bytes, max(blocks))
 
 
-def _call(unet: nn.Module, batch: int, dtype: torch.dtype) -> None:
+def _call(unet: Any, batch: int, dtype: torch.dtype) -> None:
     config = unet.config
     with torch.device("meta"):
         size, width = config.sample_size, config.cross_attention_dim

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from PIL import Image
 from benchmark.errors import UsageError
 from benchmark.model_card import base_model
 from benchmark.tracking import check
+from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
 from diffusion.pipelines import load_policy
 from results import store
@@ -129,10 +131,20 @@ def test_the_card_says_what_the_weights_are(cell: Path, tiny_model: Path) -> Non
         f"| `colourfulness` | {np.mean(values):.4g} |",
         "- `learning_rate`: 0.003",
         "load_lora_weights",
-        "num_inference_steps=3, guidance_scale=2.0",
+        "DDIM, sampling_steps 3, guidance_scale 2.0, eta 1.0, dtype float32",
     ):
         assert text in body, text
     assert str(tiny_model) not in card and tiny_model.name in card
+
+
+def test_the_code_of_the_card_works(cell: Path, tiny_model: Path) -> None:
+    card = (cell / "lora" / "README.md").read_text(encoding="utf-8")
+    code = card.partition("```python\n")[2].partition("```")[0]
+    code = code.replace("THIS FOLDER", str(cell / "lora"))
+    names: dict[str, Any] = {}
+    exec(code.replace(f"PATH OF {tiny_model.name}", str(tiny_model)), names)  # the card's own code
+    assert names["image"].size == (64, 64)
+    assert names["pipeline"].get_list_adapters()["unet"]
 
 
 def test_a_card_names_a_base_model_of_the_hub(cell: Path) -> None:
@@ -144,8 +156,8 @@ def test_a_card_names_a_base_model_of_the_hub(cell: Path) -> None:
 
 @pytest.mark.parametrize("trainable", ["lora", "full"])
 def test_saved_weights_load(tiny_model: Path, tmp_path: Path, trainable: str) -> None:
-    def make(seed: int):
-        settings = {"seed": seed, "sampling_steps": 2, "trainable": trainable}
+    def make(seed: int) -> LatentDiffusion:
+        settings: dict[str, Any] = {"seed": seed, "sampling_steps": 2, "trainable": trainable}
         return load_policy(str(tiny_model), ledger=Ledger(), **settings)
 
     source = make(0)
@@ -213,6 +225,8 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             self.made.append(json.loads(body))
             self._answer({"url": f"{root}/someone/fox"})
+        elif self.path == "/api/validate-yaml":
+            self._answer({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             names = [each["path"] for each in json.loads(body)["files"]]
             modes = {"uploadMode": "regular", "shouldIgnore": False}
@@ -256,12 +270,13 @@ def test_push_uploads_weights_and_card_when_asked(
     cell: Path, hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"HF_ENDPOINT": hub, "HF_TOKEN": "hf_test", "HF_HOME": str(tmp_path / "home")}
+    settings |= {"NO_PROXY": "*", "HF_HUB_OFFLINE": "0"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     done = run_command(tmp_path, "push", cell, "someone/fox", "--private")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"{hub}/someone/fox/commit/1234"
-    assert Hub.made[0]["name"] == "fox" and Hub.made[0]["private"] is True
+    assert Hub.made[0]["name"] == "fox" and Hub.made[0]["visibility"] == "private"
     assert Hub.files == {path.name: path.read_bytes() for path in (cell / "lora").iterdir()}
     assert "README.md" in Hub.files
 
