@@ -41,7 +41,7 @@ def sample(where: Path, prompts: Sequence[str], count: int, out: Path, seed: int
     targets = [_target(out / cell.name, *each) for cell in cells for each in wanted]
     if taken := [path for path in targets if path.exists()]:
         raise UsageError(f"--out {out}: {taken[0]} is there already; name another folder")
-    written = []
+    written: list[Path] = []
     for cell in cells:
         written += _draw(cell, prompts, count, out / cell.name, seed)
     return written
@@ -100,7 +100,7 @@ def _draw(cell: Path, prompts: Sequence[str], count: int, out: Path, seed: int) 
     policy = _policy(cell, config)
     eta = config.etas[0] if config.etas else None
     wanted = _all(prompts, count)
-    written = []
+    written: list[Path] = []
     for start in range(0, len(wanted), BATCH_SIZE):
         part = wanted[start : start + BATCH_SIZE]
         texts = [prompts[prompt] for prompt, _ in part]

@@ -61,8 +61,8 @@ class ClipTextPair:
         pixels: int,
         zero_empty: bool,
     ):
-        self.network = nn.ModuleList(encoders)
-        self.tokenizers, self.ledger = tokenizers, ledger
+        self.network: nn.Module = nn.ModuleList(encoders)
+        self.encoders, self.tokenizers, self.ledger = encoders, tokenizers, ledger
         self.time_ids = torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]])
         self.zero_empty = zero_empty
 
@@ -85,7 +85,7 @@ class ClipTextPair:
 
     def _states(self, prompts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
         states, pooled = [], None
-        for encoder, tokenizer in zip(self.network, self.tokenizers, strict=True):
+        for encoder, tokenizer in zip(self.encoders, self.tokenizers, strict=True):
             ids = _tokens(tokenizer, prompts, encoder.device)
             with self.ledger.network("text_encoder"):
                 output = encoder(ids, output_hidden_states=True)

@@ -134,7 +134,8 @@ class FullWeights(TrainableWeights):
 
     def load(self, folder: Path) -> None:
         """See :meth:`TrainableWeights.load`."""
-        self.load_state_dict(UNet2DConditionModel.from_pretrained(folder).state_dict())
+        stored = UNet2DConditionModel.from_pretrained(folder, use_safetensors=True)
+        self.load_state_dict(stored.state_dict())
 
     @contextmanager
     def disabled(self) -> Iterator[None]:
