@@ -162,7 +162,7 @@ class _CellRun:
         self._draw_further(self.checkpoints.picked)
         with self.ledger.phase("saving"):
             picked = self.checkpoints.picked
-            picked.save(self.job.folder, self.policy, self.job.model.trainable)
+            picked.save(self.job.folder, self.policy, self.job.config)
 
     def _train_round(self, index: int, rounds: int) -> None:
         with self.ledger.training():

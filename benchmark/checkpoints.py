@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from benchmark import model_card
 from benchmark.evaluation import Evaluation, Values
 from diffusion.policy import Policy
 from results import store
 from results.checkpoints import CheckpointRule, pick
 from results.density import Array
+from results.records import CellConfig
 from rewards.interface import to_uint8
 
 Weights = dict[str, Tensor]
@@ -33,9 +35,14 @@ class Checkpoint:
     """Of exact metrics; empty unless the model is one in closed form."""
     weights: Weights
     """What was trained, on the CPU; empty for a method that does not train."""
+    rewards: dict[str, Values]
+    """Of the evaluation, by reward."""
+    diversity: dict[str, list[float]]
+    """Of the evaluation, by encoder."""
 
-    def save(self, folder: Path, policy: Policy, trainable: str) -> None:
-        """Write pictures, grids and trained weights; the policy has to hold the weights."""
+    def save(self, folder: Path, policy: Policy, config: CellConfig) -> None:
+        """Write pictures, grids and trained weights with their card; the policy has to hold the
+        weights."""
         if self.grids:
             store.save_density(folder / "density.safetensors", self.grids)
         if self.pictures is not None:
@@ -43,9 +50,16 @@ class Checkpoint:
                 for index, pixels in enumerate(images):
                     save_picture(store.sample_path(folder, prompt, index), pixels)
         if self.weights:
-            name = "lora" if trainable == "lora" else "unet"
+            name = "lora" if config.model["trainable"] == "lora" else "unet"
             name = name if policy.output == "image" else "network"
-            save_folder(folder / name, policy.save_weights)
+            card = model_card.text(config, self.round, self.rewards, self.diversity)
+
+            def save(part: Path) -> None:
+                policy.save_weights(part)
+                if policy.output == "image":
+                    store.write_bytes(part / "README.md", card.encode())
+
+            save_folder(folder / name, save)
 
 
 @dataclass
@@ -69,7 +83,9 @@ class Checkpoints:
         if pick(self.rule, self._validation) == len(self._validation) - 1:
             images = evaluation.images
             pictures = to_uint8(images) if images.ndim == 5 else None  # points are not drawn
-            self._picked = Checkpoint(round_, pictures, grids, weights() if weights else {})
+            trained = weights() if weights else {}
+            found = (evaluation.rewards, evaluation.diversity)
+            self._picked = Checkpoint(round_, pictures, grids, trained, *found)
 
     def __len__(self) -> int:
         """Evaluations so far."""

@@ -13,7 +13,7 @@ import typer
 
 from benchmark import folder_commands, gate_command
 from benchmark.errors import EXIT_CODES, BenchmarkError, shown
-from benchmark.options import MemoryLimit, Retry, TimeLimit, Workers
+from benchmark.options import MemoryLimit, Retry, TimeLimit, Trackers, Workers
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
 _CommandLineError: Any = next(
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     SUITES = "suites"
     MODELS = "models"
     METRICS = "metrics"
+    PROMPTS = "prompts"
 
 
 SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
@@ -86,12 +87,14 @@ def run(
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
     retry: Retry = None,
+    tracker: Trackers = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run the cells of a suite that are missing, and write the report."""
-    from benchmark import overrides
+    from benchmark import overrides, tracking
     from benchmark import suite as suites
 
+    tracking.check(tracker or [])
     changes = [overrides.parse(text) for text in set_ or []]
     retried = overrides.retried(retry)
     values, origins = suites.read(suite)
@@ -108,7 +111,7 @@ def run(
     if dry_run:
         summary.print_plan(planned)
     else:
-        runs.execute(planned)
+        runs.execute(planned, tracker or [])
 
 
 @app.command(epilog=_EXIT_CODES + ".")
@@ -228,7 +231,7 @@ def check(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: methods, rewards, suites, models or metrics."""
+    """List what can be named: methods, rewards, suites, models, metrics or prompts."""
     from benchmark import listing
 
     listing.show(kind.value)

@@ -28,6 +28,7 @@ BOOKKEEPING = frozenset(
         "benchmark.errors",
         "benchmark.jobs",
         "benchmark.memory",
+        "benchmark.model_card",
         "benchmark.models",
         "benchmark.progress",
         "benchmark.stopping",

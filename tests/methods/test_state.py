@@ -74,7 +74,7 @@ def changed() -> Any:
 
 def equal(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor | np.ndarray):
-        return type(one) is type(other) and one.dtype == other.dtype and bool((one == other).all())
+        return type(one) is type(other) and one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(equal, one, other))
     return type(one) is type(other) and bool(one == other)
