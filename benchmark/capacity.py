@@ -8,7 +8,7 @@ import psutil
 import torch
 
 from benchmark import environment
-from benchmark.models import NAMED, find_model
+from benchmark.models import NAMED, RANDOM, find_model
 from benchmark.suite import ModelSettings
 
 CELL_BYTES = 1_440_000_000
@@ -37,8 +37,10 @@ def available() -> int:
 
 
 def _weights(name: str) -> int:
-    """Bytes of the weights of a model in a folder of one's own; what is loaded of a hub id is not
-    known beforehand."""
+    """Bytes of the weights of a model in a folder of one's own or of random ones; what is loaded of
+    a hub id is not known beforehand."""
+    if name in RANDOM:
+        return 4 * RANDOM[name]
     folder = None if name in NAMED else find_model(name)
     if folder is None or folder.is_file():
         return 0

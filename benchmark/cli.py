@@ -11,9 +11,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark import folder_commands
-from benchmark.errors import EXIT_CODES, BenchmarkError
-from benchmark.options import MemoryLimit, Retry, TimeLimit, Workers
+from benchmark import folder_commands, gate_command
+from benchmark.errors import EXIT_CODES, BenchmarkError, shown
+from benchmark.options import MemoryLimit, Retry, TimeLimit, Trackers, Workers
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
 _CommandLineError: Any = next(
@@ -39,6 +39,7 @@ class Kind(StrEnum):
     SUITES = "suites"
     MODELS = "models"
     METRICS = "metrics"
+    PROMPTS = "prompts"
 
 
 SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
@@ -86,12 +87,14 @@ def run(
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
     retry: Retry = None,
+    tracker: Trackers = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run the cells of a suite that are missing, and write the report."""
-    from benchmark import overrides
+    from benchmark import overrides, tracking
     from benchmark import suite as suites
 
+    tracking.check(tracker or [])
     changes = [overrides.parse(text) for text in set_ or []]
     retried = overrides.retried(retry)
     values, origins = suites.read(suite)
@@ -108,7 +111,7 @@ def run(
     if dry_run:
         summary.print_plan(planned)
     else:
-        runs.execute(planned)
+        runs.execute(planned, tracker or [])
 
 
 @app.command(epilog=_EXIT_CODES + ".")
@@ -228,7 +231,7 @@ def check(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: methods, rewards, suites, models or metrics."""
+    """List what can be named: methods, rewards, suites, models, metrics or prompts."""
     from benchmark import listing
 
     listing.show(kind.value)
@@ -255,6 +258,21 @@ def check_model(
         print(f"{name}: {share}")
 
 
+@app.command(epilog=_EXIT_CODES + ".")
+def doctor(
+    suite: Annotated[str, typer.Option(help="Suite whose needs and time are told.")] = "emoji",
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    probe: Annotated[
+        bool, typer.Option(help="Time a few calls of the networks to tell how long a run takes.")
+    ] = True,
+) -> None:
+    """Say what this machine can run, and what enables the rest."""
+    from benchmark import doctor as doctors
+
+    raise typer.Exit(doctors.show(doctors.examine(suite, probe), json))
+
+
+app.command(epilog=gate_command.EPILOG)(gate_command.gate)
 for _function in folder_commands.COMMANDS:
     app.command(epilog=_EXIT_CODES + ".")(_function)
 
@@ -277,7 +295,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {shown(message)}", file=sys.stderr)
     sys.exit(code)
 
 

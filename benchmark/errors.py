@@ -17,7 +17,29 @@ EXIT_CODES = {
     5: "a method or reward does not conform; the lines before say what failed",
     130: "interrupted; the same command with --out RUN finishes the rest",
 }
-"""Exit code to its meaning; 1 is left to defects of the program itself."""
+"""Exit code to its meaning; 1 is left to defects of the program itself. ``gate`` has its own, in
+``results.gate_verdicts``."""
+
+
+LONGEST = 800
+"""Characters of a message; what lies between its beginning and its end gives way."""
+
+
+def printable(text: str) -> str:
+    """Text in which control characters, and those that turn the direction of writing, are shown as
+    escapes: names and values in it may be anybody's. Lines stay."""
+    return "".join(
+        c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+def shown(text: str) -> str:
+    """Text as one line for a terminal, printable, with its middle cut out where it is long."""
+    line = printable(" ".join(text.split()))
+    if len(line) > LONGEST:
+        half = LONGEST // 2
+        line = f"{line[:half]} ... {line[-half:]}"
+    return line
 
 
 class BenchmarkError(Exception):
@@ -26,7 +48,7 @@ class BenchmarkError(Exception):
     exit_code = 4
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().split())
+        return shown(super().__str__())
 
 
 class UsageError(BenchmarkError):

@@ -1,4 +1,4 @@
-"""Commands on the folder of a run; none of them imports torch."""
+"""Commands on the folder of a run, or of a cell."""
 
 from __future__ import annotations
 
@@ -67,4 +67,31 @@ def merge(
     merging.merge(first, second, out)
 
 
-COMMANDS = (status, prune, index, export, merge)
+def sample(
+    where: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CELL", help="Folder of a run, or of one of its cells.")
+    ],
+    prompt: Annotated[list[str], typer.Option(help="What to draw. May be repeated.")],
+    count: Annotated[int, typer.Option(min=1, help="Pictures of each prompt.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("pictures"),
+    seed: Annotated[int, typer.Option(min=0, help="Decides the noise they start from.")] = 0,
+) -> None:
+    """Draw pictures from the trained weights of a cell, or of every cell of a run."""
+    from benchmark import sampling
+
+    for path in sampling.sample(where, prompt, count, out, seed):
+        print(path)
+
+
+def push(
+    cell: Annotated[Path, typer.Argument(metavar="CELL", help="Folder of a cell that is done.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where to, on the hub.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it private if new.")] = False,
+) -> None:
+    """Upload a cell's trained weights with their card to a model hub."""
+    from benchmark import pushing
+
+    print(pushing.push(cell, repository, private))
+
+
+COMMANDS = (status, prune, index, export, merge, sample, push)

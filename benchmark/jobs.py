@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.suite import EvaluationSettings, ModelSettings
 from results.records import CellConfig, Environment
@@ -19,8 +20,10 @@ class CellJob:
     evaluation: EvaluationSettings
     environment: Environment
     folder: Path
+    checkpoint_every: int | None = None
+    """Rounds between two checkpoints; None for as many as keep their cost within 1 %."""
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """Key and source of the cell, which every status of it has."""
         return {"key": config_key(self.config), "source": self.config.source}

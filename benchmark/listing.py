@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from rich.table import Table
-
-from benchmark import models, suite, yaml_file
-from benchmark.terminal import print_table
+from benchmark import models, prompt_sets, suite, yaml_file
+from benchmark.terminal import Table, print_table
 
 
 def list_methods() -> Table:
@@ -57,8 +55,12 @@ def list_models() -> Table:
         missing = models.missing_files(folder)
         table.add_row(name, f"lacks {missing[0]}" if missing else str(folder))
     table.add_row(models.MIXTURE, str(models.MIXTURE_WEIGHTS))
-    table.add_row("FOLDER", "any folder in the layout of diffusers' StableDiffusionPipeline")
-    table.add_row("OWNER/NAME", "a Stable Diffusion model of the hub")
+    for name in models.RANDOM:
+        table.add_row(name, "none: the architecture at its true size, with random weights")
+    table.add_row(
+        "FOLDER", "a folder of diffusers' StableDiffusionPipeline or StableDiffusionXLPipeline"
+    )
+    table.add_row("OWNER/NAME", "a Stable Diffusion 1 or SDXL model of the hub")
     return table
 
 
@@ -74,12 +76,24 @@ def list_metrics() -> Table:
     return table
 
 
+def list_prompts() -> Table:
+    """Prompt sets: what they hold, whose they are, and where those read by path are looked for."""
+    table = _table("prompts", "version", "count", "licence", "lies in", "splits", "source")
+    for name, found in prompt_sets.SETS.items():
+        place = "the program" if found.shipped else str(prompt_sets.ELSEWHERE / found.file)
+        splits = "hash" + (", released" if found.held_out_first else "")
+        count = f"{found.count:,}" if found.count else "any"
+        table.add_row(name, str(found.version), count, found.licence, place, splits, found.source)
+    return table
+
+
 KINDS: dict[str, Callable[[], Table]] = {
     "methods": list_methods,
     "rewards": list_rewards,
     "suites": list_suites,
     "models": list_models,
     "metrics": list_metrics,
+    "prompts": list_prompts,
 }
 
 

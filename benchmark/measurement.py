@@ -54,6 +54,17 @@ def measure_run(folder: Path, names: Sequence[str]) -> Run:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 
 
+def is_cut_short(folder: Path, cell_ids: Sequence[str]) -> bool:
+    """Whether a run was stopped after its cells were done and before the last metric of all was
+    written."""
+    last = list(metrics.registry())[-1]
+    cells = [store.cell_folder(folder, cell_id) for cell_id in cell_ids]
+    return any(
+        (cell / "features").is_dir() and not store.measure_path(cell, last).exists()
+        for cell in cells
+    )
+
+
 def refused(run: Run, names: Sequence[str]) -> dict[str, str]:
     """Metrics that have a refusal in the run, each with the first reason."""
     reasons: dict[str, str] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -26,7 +26,7 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, else KiB
 
 
-def gpu_peaks() -> dict[str, int | None]:
+def gpu_peaks() -> dict[str, Any]:
     """``peak_gpu_allocated_bytes`` and ``peak_gpu_reserved_bytes``; None where CUDA is not used."""
     used = _uses_gpu()
     return {

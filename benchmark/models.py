@@ -14,6 +14,8 @@ NAMED = {"emoji": Path(diffusion.emoji.__file__).parent / "weights"}
 """Name to the Stable Diffusion folder that comes with the program."""
 MIXTURE = "mixture"
 """The model in closed form of ``diffusion/mixture.py``; no Stable Diffusion folder."""
+RANDOM = {"sd15-random": 1_066_235_307, "sdxl-random": 3_468_837_867}
+"""Architectures with random weights, see ``diffusion/architectures.py``, to their parameters."""
 MIXTURE_WEIGHTS = Path(diffusion.__file__).parent / "mixture.safetensors"
 NEEDED = (
     "model_index.json",
@@ -35,18 +37,21 @@ def find_model(name: str) -> Path | None:
     """Folder of a model, checked to hold what a Stable Diffusion folder holds; of ``mixture`` the
     file of its weights.
 
-    ``None`` for an id of the hub, whose files are looked for when a cell loads it. Raises
-    ``UsageError`` for an unknown name and for a folder that lacks a file.
+    ``None`` for an id of the hub, whose files are looked for when a cell loads it, and for a model
+    of random weights, which has no files. Raises ``UsageError`` for an unknown name and for a
+    folder that lacks a file.
     """
     if name == MIXTURE:
         if not MIXTURE_WEIGHTS.is_file():
             raise UsageError(f"model {name!r} lacks a file: {MIXTURE_WEIGHTS}")
         return MIXTURE_WEIGHTS
+    if name in RANDOM:
+        return None
     folder = NAMED.get(name, Path(name))
     if name not in NAMED and not folder.is_dir():
         if _HUB_ID.fullmatch(name):
             return None
-        hint = did_you_mean(name, [*NAMED, MIXTURE])
+        hint = did_you_mean(name, [*NAMED, MIXTURE, *RANDOM])
         raise UsageError(f"model.name: unknown model {name!r}; {hint}; or a folder or a hub id")
     for file in missing_files(folder):
         raise UsageError(f"model {name!r} lacks a file: {folder / file}")

@@ -26,3 +26,12 @@ Retry = Annotated[
         "between, or all.",
     ),
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tracker",
+        metavar="NAME",
+        help="tensorboard, wandb or trackio: gets what cells write to their files too. May be "
+        "repeated.",
+    ),
+]

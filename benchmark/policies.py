@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from benchmark.models import output
-from benchmark.suite import ModelSettings
+from benchmark.suite import ECONOMIES, ModelSettings
 from diffusion.ledger import Ledger
 from diffusion.mixture import load_mixture
-from diffusion.pipelines import load_policy
+from diffusion.pipelines import Economies, load_policy
 from diffusion.policy import Policy
 
 
@@ -37,4 +37,5 @@ def build_policy(model: ModelSettings, seed: int, ledger: Ledger) -> Policy:
         lora_alpha=model.lora_alpha,
         dtype=getattr(torch, model.dtype),
         device=device,
+        economies=Economies(**{name: getattr(model, name) for name in ECONOMIES}),
     )

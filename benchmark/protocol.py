@@ -21,7 +21,15 @@ VERSION = 2
 """Of the procedure itself: to be raised when the program evaluates, picks or draws noise in another
 way under the same settings."""
 
-MODEL_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
+MODEL_FOLDERS = (
+    "unet",
+    "vae",
+    "text_encoder",
+    "tokenizer",
+    "scheduler",
+    "text_encoder_2",
+    "tokenizer_2",
+)
 """Folders of a Stable Diffusion folder that its pictures depend on."""
 
 

@@ -5,13 +5,14 @@ Looking methods and rewards up imports torch, so this happens after all that can
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark import encoders, matrix, models
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.matrix import Cell
-from benchmark.suite import Suite
+from benchmark.suite import ECONOMIES, Suite
 from benchmark.validation import KeyPath, Origins, validate
 from methods import Method, MethodConfig
 from methods import registry as method_registry
@@ -60,10 +61,14 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
             raise UsageError(f"{origins.of(('methods', name))}: method {name!r} {reason}")
     configs = {
         name: validate(
-            known[name].Config, suite.methods.get(name, {}), origins, prefix=("methods", name)
+            known[name].Config,
+            _with_released(known[name], suite.methods.get(name, {}), origins),
+            origins,
+            prefix=("methods", name),
         )
         for name in chosen
     }
+    _check_budget(configs, suite, origins)
     rewards = {name: _find_reward(name, origins) for name in suite.rewards}
     _check_prompts(rewards, suite)
     judges, unscored = _judges(rewards, suite)
@@ -78,6 +83,23 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
     )
 
 
+def _with_released(
+    kind: type[Method], options: Mapping[str, Any], origins: Origins
+) -> dict[str, Any]:
+    """Options with the published settings that ``released`` names filled in; others win."""
+    rest = dict(options)
+    release = rest.pop("released", None)
+    if release is None:
+        return rest
+    if not isinstance(release, str) or release not in kind.RELEASED:
+        place = origins.of(("methods", kind.name, "released"))
+        raise UsageError(
+            f"{place}: methods.{kind.name}.released: no released settings {release!r}; "
+            f"{did_you_mean(str(release), kind.RELEASED)}"
+        )
+    return {**kind.RELEASED[release], **rest}
+
+
 def _check_model_settings(suite: Suite, origins: Origins) -> None:
     """Raise ``UsageError`` for settings that the model cannot follow."""
     models.find_model(suite.model.name)
@@ -89,13 +111,28 @@ def _check_model_settings(suite: Suite, origins: Origins) -> None:
                 f"{origins.of(('evaluation', 'encoders'))}: evaluation.encoders: {name} looks at "
                 f"{known[name].input}s, and model {suite.model.name!r} makes {output}s"
             )
-    wanted: dict[str, str | float] = {"variance": "posterior"}
+    wanted: dict[str, Any] = {"variance": "posterior"}
     if output == "point":
-        wanted = {"guidance_scale": 1.0, "trainable": "full", "dtype": "float32"}
+        wanted = {"guidance_scale": 1.0, "trainable": "full", "dtype": "float32", **ECONOMIES}
+    elif suite.model.dtype == "float16" and suite.model.trainable == "full":
+        raise UsageError(
+            f"{origins.of(('model', 'trainable'))}: model.trainable: a whole UNet does not train "
+            f"in float16, which rounds small updates away: take lora, bfloat16 or float32"
+        )
     for key, value in wanted.items():
         if getattr(suite.model, key) != value:
             place = origins.of(("model", key))
             raise UsageError(f"{place}: model.{key}: model {suite.model.name!r} takes {value} only")
+
+
+def _check_budget(configs: dict[str, MethodConfig], suite: Suite, origins: Origins) -> None:
+    """Raise ``UsageError`` for a budget in which a method cannot train once."""
+    for name, config in configs.items():
+        if suite.budget.images < config.images_per_round:
+            raise UsageError(
+                f"{origins.of(('budget', 'images'))}: budget.images: {suite.budget.images} images "
+                f"are less than one round of {name}, {config.images_per_round}"
+            )
 
 
 def _judges(

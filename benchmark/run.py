@@ -17,6 +17,7 @@ from benchmark import (
     run_folder,
     standing,
     summary,
+    tracking,
     workers,
 )
 from benchmark.errors import CellsFailed, Interrupted, UsageError
@@ -145,8 +146,9 @@ def protocol_of(resolved: ResolvedSuite) -> Protocol:
     return Protocol(suite, model, rewards, versions)
 
 
-def execute(plan: Plan) -> None:
-    """Run all cells that are missing, write the report, and tell how it went.
+def execute(plan: Plan, trackers: Sequence[str] = ()) -> None:
+    """Run all cells that are missing, write the report, and tell how it went; ``trackers`` are told
+    what the cells write.
 
     Raises ``CellsFailed`` when some failed, ``Interrupted`` when stopped.
     """
@@ -156,11 +158,13 @@ def execute(plan: Plan) -> None:
         if cell.not_applicable:
             _write_not_applicable(plan, cell)
     cells = plan.standing()
+    run_folder.remove_checkpoints(plan.folder, [n for n, c in cells.items() if c.state == "done"])
     print(f"run {plan.folder}: {standing.sentence(cells, plan.retried)}", flush=True)
     missing = standing.to_run(cells, plan.retried)
     missing += [cell_id for cell_id, cell in cells.items() if cell.state == "running"]
     if missing:
-        _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing})
+        _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing}, trackers)
+    if missing or measurement.is_cut_short(plan.folder, [cell.id for cell in plan.cells]):
         measurement.measure_run(plan.folder, list(metrics.registry()))
     report = write_report(plan.folder)
     run = store.read_run(plan.folder)
@@ -172,7 +176,7 @@ def execute(plan: Plan) -> None:
         raise CellsFailed(f"{len(failed)} of {len(run.cells)} cells failed: {', '.join(failed)}")
 
 
-def _run_cells(plan: Plan, missing: Mapping[str, CellStanding]) -> None:
+def _run_cells(plan: Plan, missing: Mapping[str, CellStanding], trackers: Sequence[str]) -> None:
     suite = plan.resolved.suite
     cells = {cell.id: cell for cell in plan.cells}
     count = suite.workers or capacity.workers(suite.model, len(missing))
@@ -187,14 +191,19 @@ def _run_cells(plan: Plan, missing: Mapping[str, CellStanding]) -> None:
             evaluation=suite.evaluation,
             environment=surroundings,
             folder=run_folder.clear_cell(plan.folder, cell_id),
+            checkpoint_every=suite.checkpoint_every,
         )
 
     limits = Limits(suite.time_limit, suite.memory_limit)
-    with display({name: expected_work(plan, cells[name]) for name in missing}) as shown:
+    weights = {name: expected_work(plan, cells[name]) for name in missing}
+    with (
+        display(weights) as shown,
+        tracking.tracked(trackers, plan.folder, shown.show) as show,
+    ):
         seen = {cell_id: cell.status for cell_id, cell in missing.items()}
-        work = SharedCells(plan.folder, seen, job_of, shown.show)
+        work = SharedCells(plan.folder, seen, job_of, show)
         try:
-            workers.run_all(work, count, suite.threads, limits, shown.show)
+            workers.run_all(work, count, suite.threads, limits, show)
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-HOW_NOT_WHAT = ("workers", "threads", "description", "time_limit", "memory_limit")
+HOW_NOT_WHAT = (
+    "workers",
+    "threads",
+    "description",
+    "time_limit",
+    "memory_limit",
+    "checkpoint_every",
+)
 """Parts of a suite that do not decide what its cells measure."""
 
 
@@ -73,12 +81,23 @@ def check_usable(folder: Path, record: RunRecord) -> None:
 
 
 def clear_cell(folder: Path, cell_id: str) -> Path:
-    """An empty folder for a cell; what an earlier attempt left is removed."""
+    """A folder for a cell to run in. What an earlier attempt left is removed, unless there are
+    checkpoints: the cell itself tells what of it they vouch for."""
     path = store.cell_folder(folder, cell_id)
+    if any(store.checkpoints_folder(path).glob("*")):
+        (path / "status.json").unlink(missing_ok=True)
+        return path
     if path.exists():
         shutil.rmtree(path)
     path.mkdir(parents=True)
     return path
+
+
+def remove_checkpoints(folder: Path, done: Iterable[str]) -> None:
+    """Remove what cells could go on from that are done, and were killed just before they did."""
+    for cell_id in done:
+        path = store.checkpoints_folder(store.cell_folder(folder, cell_id))
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def superseded(folder: Path) -> Path:

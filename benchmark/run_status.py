@@ -109,13 +109,16 @@ def ranges(seeds: list[int]) -> str:
 
 
 def _notes(cells: Mapping[str, CellStanding]) -> list[str]:
-    """Who runs what, and why cells ended without results or do not apply."""
+    """Who runs what, why cells ended without results or do not apply, and what went wrong on the
+    way without harm, such as a damaged checkpoint."""
     lines = []
     for state in ("running", "interrupted", *FAILURES):
         found = [(name, cell.note) for name, cell in cells.items() if cell.state == state]
         lines += [_one_line(f"{words(state)} {name}: {note}") for name, note in found[:MOST_NOTES]]
         if len(found) > MOST_NOTES:
             lines.append(f"... and {len(found) - MOST_NOTES} more {words(state)}")
+    told = [(name, note) for name, c in cells.items() if c.status for note in c.status.notes]
+    lines += [_one_line(f"note {name}: {note}") for name, note in told[:MOST_NOTES]]
     refused = Counter(cell.note for cell in cells.values() if cell.state == "not_applicable")
     return lines + [_one_line(f"not applicable: {reason}") for reason in refused]
 

@@ -9,13 +9,29 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from benchmark import prompt_sets, yaml_file
 from benchmark.errors import UsageError, did_you_mean
+from benchmark.model_settings import ECONOMIES, ModelSettings, Settings
 from benchmark.validation import Origins, validate
 from results.checkpoints import CheckpointRule
 
+__all__ = [
+    "ECONOMIES",
+    "AnchorSettings",
+    "Budget",
+    "EvaluationSettings",
+    "ModelSettings",
+    "Prompts",
+    "RewardAnchors",
+    "Suite",
+    "check",
+    "find",
+    "names",
+    "parse_seeds",
+    "read",
+]
 FOLDER = Path(__file__).parent / "suites"
 
 
@@ -24,41 +40,8 @@ EncoderName = Literal[
 ]
 
 
-class Settings(BaseModel):
-    """Base of all parts of a suite: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ModelSettings(Settings):
-    """The model that is aligned, and its sampler."""
-
-    name: str = "emoji"
-    """``emoji`` or ``mixture``, which come with the program, or a Stable Diffusion folder or hub
-    id."""
-    sampling_steps: int = Field(default=10, ge=1, le=1000)
-    """Denoising steps of one image."""
-    guidance_scale: float = Field(default=3.0, ge=1.0, allow_inf_nan=False)
-    """Weight of the prompt in classifier-free guidance; 1 is no guidance."""
-    eta: float = Field(default=1.0, ge=0.0, le=1.0)
-    """Noise of the DDIM sampler: 0 none, 1 as in ancestral sampling."""
-    variance: Literal["posterior", "learned"] = "posterior"
-    """Variance of a denoising step: ``posterior``, the sampler's own, too small for few steps, or
-    ``learned``, the model's for each state; only ``mixture`` has one."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the frozen weights and of the forward pass."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where cells compute; ``auto`` takes a GPU where there is one."""
-    trainable: Literal["lora", "full"] = "lora"
-    """What is trained: low-rank adapters of the attention layers, or the whole UNet."""
-    lora_rank: int = Field(default=8, ge=1)
-    """Rank of the adapters."""
-    lora_alpha: float = Field(default=8.0, gt=0.0, allow_inf_nan=False)
-    """Scale of the adapters; their output is multiplied by ``lora_alpha / lora_rank``."""
-
-
 class Prompts(Settings):
-    """Prompts of a protocol: each a list, the name of a prompt set, or a .txt file."""
+    """Prompts of a protocol: each a list, a prompt set or part of one, or a .txt file."""
 
     train: tuple[str, ...] = Field(min_length=1)
     """Prompts that methods sample while they train."""
@@ -155,9 +138,9 @@ class RewardAnchors(Settings):
 
     version: str
     """Of the reward, when they were measured."""
-    zero: float = Field(allow_inf_nan=False)
+    zero: float
     """That of the untrained model."""
-    one: float = Field(allow_inf_nan=False)
+    one: float
     """That of best-of-n, or a stated figure."""
 
     @model_validator(mode="after")
@@ -205,7 +188,10 @@ class Suite(Settings):
     threads: int = Field(default=1, ge=1)
     """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
     workers and the cells still to run: sums split among threads round differently."""
-
+    checkpoint_every: int | None = Field(default=None, ge=1)
+    """Training rounds between two checkpoints that a stopped cell goes on from; by default as few
+    as keep writing them below 1 % of the cell's time. One more precedes and one follows each
+    evaluation."""
     time_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Most seconds of a cell, all that it does; one that takes longer is ended, ``timed out``."""
     memory_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)

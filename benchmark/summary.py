@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-
 from benchmark import standing
-from benchmark.terminal import print_table
+from benchmark.terminal import Table, print_table
 from results import exactness, store
 from results.states import words
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.table import Table
 
 from benchmark import environment, run_folder
 from benchmark.errors import CellsFailed, UsageError
@@ -15,7 +14,7 @@ from benchmark.measured import MeasuredMethod
 from benchmark.policies import build_policy
 from benchmark.resolution import ResolvedSuite
 from benchmark.run import protocol_of
-from benchmark.terminal import print_table
+from benchmark.terminal import Table, print_table
 from diffusion.ledger import Ledger
 from diffusion.pipelines import ModelError
 from results import costs, numbers, store

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
+from benchmark import stopping
 from benchmark.errors import Interrupted
 from benchmark.jobs import CellJob
 from benchmark.limits import Limits
@@ -33,8 +34,11 @@ from results.states import FAILURES
 
 PRELOADED = ["diffusers", "peft", "transformers", "timm", "open_clip", "benchmark.cell"]
 """Modules the fork server imports before the first cell."""
-GRACE_SECONDS = 5.0
-"""How long a process may take to end after being asked to, before it is killed."""
+GRACE_SECONDS = 45.0
+"""How long cells of a run that is stopped may take to end, before they are killed: each finishes
+its round and saves where it is. Less than claims stand without being touched."""
+LIMIT_GRACE_SECONDS = 5.0
+"""Likewise of a cell over its limit, which may hang."""
 
 TICK_SECONDS = 1.0
 """Between two looks at what tells nothing by itself: limits, and cells that others work on."""
@@ -75,7 +79,7 @@ class _Running:
         if self.ended_as is None:
             self.ended_as = status
             self.process.terminate()
-        elif time.monotonic() - self.since > self.ended_as.seconds + GRACE_SECONDS:
+        elif time.monotonic() - self.since > self.ended_as.seconds + LIMIT_GRACE_SECONDS:
             self.process.kill()
 
 
@@ -152,7 +156,9 @@ def _start(
 def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     """Body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    stop = stopping.Stop()
+    stop.listen()
+    stopping.end_with_run()
     tell = _telling(events)
     tell(CellProgress(0.0, "loading"))  # before anything of the folder is touched
     _redirect_output(job.folder / "log.txt")
@@ -162,7 +168,7 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     from benchmark.cell import run_cell
 
     torch.set_num_threads(threads)
-    run_cell(job, tell)
+    run_cell(job, tell, stop)
 
 
 def _telling(events: Connection) -> Callable[[CellProgress], None]:
@@ -181,7 +187,7 @@ def _telling(events: Connection) -> Callable[[CellProgress], None]:
 def _redirect_output(path: Path) -> None:
     """Send stdout and stderr, those of libraries in C included, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(log, 1)
@@ -249,11 +255,16 @@ def _final_progress(status: StatusRecord) -> CellProgress:
 
 
 def _stop(running: Sequence[_Running], work: Work) -> None:
-    """End all processes and mark their cells."""
+    """End all processes and mark the cells that are not done; at once if interrupted again."""
     for each in running:
         each.process.terminate()
+    deadline = time.monotonic() + GRACE_SECONDS
+    try:
+        for each in running:
+            each.process.join(max(0.0, deadline - time.monotonic()))
+    except KeyboardInterrupt:
+        pass
     for each in running:
-        each.process.join(GRACE_SECONDS)
         if each.process.is_alive():
             each.process.kill()
             each.process.join()

@@ -17,7 +17,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key is text, not a list or a mapping", key.start_mark
+                )
+            if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} occurs twice", key.start_mark
                 )
@@ -46,6 +50,8 @@ def parse(text: str, source: str | Path) -> Any:
         raise UsageError(f"{source}{place}: malformed YAML: {error.problem}") from error
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: malformed YAML: {error}") from error
+    except RecursionError as error:
+        raise UsageError(f"{source}: malformed YAML: nested too deeply") from error
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -195,6 +195,19 @@ class Ledger:
         self.training_seconds = dict(state["training_seconds"])
         self.joules = state["joules"]
 
+    def go_on(self, earlier: dict[str, Any]) -> None:
+        """Add what :meth:`state_dict` gave in a process before this one to what has been since."""
+        now = self.state_dict()
+        self.load_state_dict(
+            {
+                "counts": _sum(earlier["counts"], now["counts"]),
+                "seconds": _sum(earlier["seconds"], now["seconds"]),
+                "training_seconds": _sum(earlier["training_seconds"], now["training_seconds"]),
+                "network_seconds": _sum(earlier["network_seconds"], now["network_seconds"]),
+                "joules": _sum_known(earlier["joules"], now["joules"]),
+            }
+        )
+
 
 def time_module(module: nn.Module, ledger: Callable[[], Ledger], name: str) -> None:
     """Time every call of a module as the network ``name``, in what ``ledger`` gives then."""
@@ -211,3 +224,11 @@ def time_module(module: nn.Module, ledger: Callable[[], Ledger], name: str) -> N
 def _ordered(seconds: dict[str, float], names: tuple[str, ...]) -> dict[str, float]:
     known = {name: seconds[name] for name in names if name in seconds}
     return known | seconds
+
+
+def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one | other}
+
+
+def _sum_known(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one + (other or 0.0)

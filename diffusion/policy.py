@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,12 +24,34 @@ class Conditioning:
     """``[n, tokens, width]``."""
     unconditional: torch.Tensor
     """The empty prompt's, ``[1, tokens, width]``."""
+    pooled: torch.Tensor | None = None
+    """``[n, pooled width]`` of a model that is conditioned on it too, such as SDXL."""
+    unconditional_pooled: torch.Tensor | None = None
+    """The empty prompt's, ``[1, pooled width]``."""
 
     def __len__(self) -> int:
         return len(self.conditional)
 
     def __getitem__(self, index: slice | torch.Tensor | Sequence[int]) -> Conditioning:
-        return Conditioning(self.conditional[index], self.unconditional)
+        return self.replaced(lambda values: values[index])
+
+    def replaced(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Conditioning:
+        """With ``change`` made to what there is of each prompt."""
+        pooled = None if self.pooled is None else change(self.pooled)
+        return Conditioning(
+            change(self.conditional), self.unconditional, pooled, self.unconditional_pooled
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Conditioning]) -> Conditioning:
+        """Prompts of all parts, which are of one model."""
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Conditioning(
+            torch.cat([part.conditional for part in parts]),
+            parts[0].unconditional,
+            torch.cat(pooled) if pooled else None,
+            parts[0].unconditional_pooled,
+        )
 
 
 @dataclass(frozen=True)

@@ -266,11 +266,10 @@ def _concatenate(parts: list[Trajectories]) -> Trajectories:
     def along_samples(name: str) -> torch.Tensor:
         return torch.cat([getattr(part, name) for part in parts], dim=1)
 
-    states = torch.cat([part.conditioning.conditional for part in parts])
     before = accumulate((len(part) for part in parts[:-1]), initial=0)
     return Trajectories(
         prompts=[prompt for part in parts for prompt in part.prompts],
-        conditioning=Conditioning(states, parts[0].conditioning.unconditional),
+        conditioning=Conditioning.joined([part.conditioning for part in parts]),
         latents=along_samples("latents"),
         timesteps=parts[0].timesteps,
         log_densities=along_samples("log_densities"),

@@ -11,10 +11,12 @@ import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
+from safetensors.torch import load_file
 from torch import nn
 
 ATTENTION_PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
 """Where released DDPO, DAG and AlignProp put LoRA."""
+LORA_FILE = "pytorch_lora_weights.safetensors"
 
 
 class TrainableWeights(ABC):
@@ -56,6 +58,14 @@ class TrainableWeights(ABC):
         """Write the weights for other programs."""
 
     @abstractmethod
+    def load(self, folder: Path) -> None:
+        """Set the weights to what :meth:`save` wrote.
+
+        Raises ``ValueError`` where names or shapes differ, ``OSError`` where a file is missing, and
+        ``SafetensorError`` where one is damaged.
+        """
+
+    @abstractmethod
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """The untrained weights inside."""
@@ -94,6 +104,12 @@ class LoRA(TrainableWeights):
             unet_lora_adapter_metadata={k: _plain(v) for k, v in metadata.items()},
         )
 
+    def load(self, folder: Path) -> None:
+        """See :meth:`TrainableWeights.load`."""
+        stored = load_file(folder / LORA_FILE)
+        own = {_stored_name(name): name for name in self.named_parameters()}
+        self.load_state_dict({own.get(name, name): value for name, value in stored.items()})
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Adapters off inside."""
@@ -116,6 +132,11 @@ class FullWeights(TrainableWeights):
         """diffusers' folder layout of the UNet."""
         self.unet.save_pretrained(folder, safe_serialization=True)
 
+    def load(self, folder: Path) -> None:
+        """See :meth:`TrainableWeights.load`."""
+        stored = UNet2DConditionModel.from_pretrained(folder, use_safetensors=True)
+        self.load_state_dict(stored.state_dict())
+
     @contextmanager
     def disabled(self) -> Iterator[None]:
         """Untrained weights inside, trained ones back afterwards."""
@@ -125,6 +146,11 @@ class FullWeights(TrainableWeights):
             yield
         finally:
             self.load_state_dict(trained)
+
+
+def _stored_name(name: str) -> str:
+    """A parameter's name in ``LORA_FILE``, which names no adapter."""
+    return "unet." + name.replace(".default.", ".")
 
 
 def _plain(value: object) -> object:

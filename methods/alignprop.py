@@ -45,7 +45,7 @@ Loss = Literal["maximise", "target"]
 class AlignPropConfig(MethodConfig):
     """Options of AlignProp."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: Annotated[
@@ -284,12 +284,3 @@ class AlignProp(Method):
         if loss.requires_grad:  # not when no step of the micro-batch happened to be drawn
             self.optimizer.backward(loss)
         return rewards.detach(), float(loss.detach())
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round and optimizer."""
-        return {**super().state_dict(), "optimizer": self.optimizer.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Self
 
 import torch
 from pydantic import model_validator
@@ -54,7 +54,7 @@ def detailed_balance_residual(
 class DagConfig(MethodConfig):
     """Options of DAG-DB."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
@@ -200,17 +200,3 @@ class Dag(Method):
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:
         """Log density ``[n]`` that the policy's is balanced against: log q(x_t | x_s)."""
         return replay.noising_density(self.policy, transitions, self.config.reduction)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and flow."""
-        return {
-            **super().state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "flow": self.flow.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.flow.load_state_dict(state["flow"])

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -87,7 +87,7 @@ class DagKlConfig(MethodConfig):
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
-    updates_per_round: interface.UpdatesPerRound = 2
+    updates_per_round: interface.UpdatesPerRound = 1
     micro_batch_size: MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 1.0
     timestep_draw: interface.TimestepDraw = "random"
@@ -302,17 +302,3 @@ class DagKl(Method):
             _, counts = step.unique_consecutive(return_counts=True)
             groups = list(values.split(counts.tolist()))
         return torch.cat([advantages.leave_one_out(g, clip, self.deviation) for g in groups])
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and flow."""
-        return {
-            **super().state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "flow": self.flow.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.flow.load_state_dict(state["flow"])

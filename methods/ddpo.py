@@ -21,7 +21,7 @@ the tracker keeps prompts by their exact text and float64 rewards.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -54,7 +54,7 @@ def clipped_surrogate(
 class DdpoConfig(MethodConfig):
     """Options of DDPO-IS."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
@@ -206,17 +206,3 @@ class Ddpo(Method):
             "log_ratio": processes.largest(largest),
             "clip_fraction": processes.total(clipped),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and per-prompt rewards."""
-        return {
-            **super().state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "advantages": self.advantages.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.advantages.load_state_dict(state["advantages"])

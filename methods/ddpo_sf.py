@@ -17,7 +17,7 @@ does not see, and the gradient clip does.
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 import torch
 from pydantic import model_validator
@@ -36,7 +36,7 @@ def score_function_loss(log_density: torch.Tensor, advantage: torch.Tensor) -> t
 class DdpoSfConfig(MethodConfig):
     """Options of DDPO-SF."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
@@ -126,17 +126,3 @@ class DdpoSf(Method):
             total += float(loss.detach())
         self.policy.ledger.add("optimizer_steps", 1)
         return {"loss": processes.total(total), "gradient_norm": self.optimizer.step()}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and per-prompt rewards."""
-        return {
-            **super().state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "advantages": self.advantages.state_dict(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.advantages.load_state_dict(state["advantages"])

@@ -2,6 +2,7 @@
 
 A method is made for one ``Task``, trains the task's policy in place by ``rounds`` calls of
 ``step``, and can be stopped after any round and resumed from its ``state_dict`` and the policy's.
+Both are found in its attributes: a new method need not write them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from diffusion.policy import Policy
 from diffusion.randomness import generator
 from methods import processes
+from methods.state import attributes_state, load_attributes
 
 RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
 """Images float ``[n, 3, h, w]`` in [0, 1] and their prompts to rewards fp32 ``[n]``."""
@@ -25,14 +27,19 @@ RewardFunction = Callable[[torch.Tensor, list[str]], torch.Tensor]
 class MethodConfig(BaseModel):
     """Options of a method; unknown ones are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @property
+    def images_per_round(self) -> int:
+        """Images that one round draws, which is the least that a budget can be."""
+        return getattr(self, "prompts_per_round", 1) * getattr(self, "images_per_prompt", 1)
 
 
 PromptsPerRound = Annotated[
     int,
     Field(
         ge=1,
-        description="Prompts drawn for a round. 4, because a budget of hundreds of images needs "
+        description="Prompts drawn for a round. Few, because a budget of hundreds of images needs "
         "many rounds more than it needs many prompts in each.",
     ),
 ]
@@ -174,6 +181,10 @@ class Task:
         return generator(self.seed, *purpose)
 
 
+NOT_STATE = ("task", "policy", "config")
+"""Attributes of a method that training does not change, or that are saved by themselves."""
+
+
 class Method:
     """A way to raise the reward of a policy's images."""
 
@@ -248,12 +259,17 @@ class Method:
         raise RuntimeError(f"{self.name} does not train")
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resuming needs beyond the policy's weights: tensors and JSON values."""
-        return {"round": self.round}
+        """All that resuming needs beyond the policy's weights: tensors and plain values.
+
+        By default a copy of what the attributes hold, see ``methods/state.py``. A method whose
+        state is elsewhere overrides both; one that forgets some fails the conformance check "a
+        stopped and resumed run is the straight run".
+        """
+        return attributes_state(self, NOT_STATE)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Puts the method where ``state`` was taken."""
-        self.round = int(state["round"])
+        """Puts the method, made anew for the same task, where ``state`` was taken."""
+        load_attributes(self, state, self.policy.device)
 
 
 REGISTERED: dict[str, type[Method]] = {}

@@ -15,7 +15,6 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from diffusion.policy import Conditioning
 from diffusion.rollout import Trajectories
 
 
@@ -69,7 +68,7 @@ def gather_trajectories(trajectories: Trajectories, prompts: list[str]) -> Traje
     return dataclasses.replace(
         t,
         prompts=prompts,
-        conditioning=Conditioning(gather(states.conditional, n), states.unconditional),
+        conditioning=states.replaced(lambda values: gather(values, n)),
         latents=along_samples(t.latents),
         log_densities=along_samples(t.log_densities),
         noise_predictions=along_samples(t.noise_predictions),

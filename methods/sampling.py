@@ -25,6 +25,8 @@ class RoundConfig(Protocol):
     @property
     def images_per_prompt(self) -> int: ...
     @property
+    def images_per_round(self) -> int: ...
+    @property
     def prompt_draw(self) -> str: ...
     @property
     def micro_batch_size(self) -> int: ...
@@ -42,12 +44,11 @@ class RolloutConfig(RoundConfig, Protocol):
 
 def rounds_in_budget(task: Task, config: RoundConfig) -> int:
     """Whole rounds in the budget; raises ``ValueError`` when it does not hold one."""
-    images_per_round = config.prompts_per_round * config.images_per_prompt
-    if task.images < images_per_round:
+    if task.images < config.images_per_round:
         raise ValueError(
-            f"a budget of {task.images} images is less than one round of {images_per_round}"
+            f"a budget of {task.images} images is less than one round of {config.images_per_round}"
         )
-    return task.images // images_per_round
+    return task.images // config.images_per_round
 
 
 def draw_prompts(task: Task, round_index: int, count: int, draw: str) -> list[str]:

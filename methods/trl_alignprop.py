@@ -38,7 +38,7 @@ Truncation = Annotated[
 class TrlAlignPropConfig(MethodConfig):
     """Options of TRL's AlignProp, by the names they have in ``alignprop``."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: Annotated[
@@ -137,12 +137,3 @@ class TrlAlignProp(Method):
             "loss": sum(losses) / len(losses),
             "gradient_norm": self.trl.take_norm(),
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round and optimizer."""
-        return {**super().state_dict(), "trl": self.trl.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.trl.load_state_dict(state["trl"])

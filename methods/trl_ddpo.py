@@ -42,7 +42,7 @@ Standardisation = Annotated[
 class TrlDdpoConfig(MethodConfig):
     """Options of TRL's DDPO, by the names they have in ``ddpo``."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: interface.UpdatesPerRound = 2
@@ -145,12 +145,3 @@ class TrlDdpo(Method):
             "log_ratio_last": log_ratios[-1],
             "clip_fraction_last": updates[-1]["clipfrac"],
         }
-
-    def state_dict(self) -> dict[str, Any]:
-        """Round, optimizer and per-prompt rewards."""
-        return {**super().state_dict(), "trl": self.trl.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores what ``state_dict`` gave."""
-        super().load_state_dict(state)
-        self.trl.load_state_dict(state["trl"])

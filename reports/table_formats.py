@@ -18,6 +18,8 @@ from results.intervals import Interval
 Value = str | int | float | Interval | None
 
 INFINITE = "\u221e"
+FORMULA = tuple("=+-@\t\r")
+"""What text begins with that a spreadsheet takes for a formula."""
 
 LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
@@ -122,7 +124,13 @@ def _plain(value: Value, wide: bool) -> list[str]:
 def _full(value: str | int | float | None) -> str:
     if value is None or isinstance(value, float) and math.isnan(value):
         return ""
-    return repr(float(value)) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return repr(float(value))
+    if not isinstance(value, str):
+        return str(value)
+    # A spreadsheet would compute text that begins like a formula; a lone return ends a row.
+    text = f"'{value}" if value[:1] in FORMULA and value[1:] else value
+    return text.replace("\r", " ")
 
 
 def _readable(value: Value, places: int) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reports import detail_tables
+from reports import detail_tables, setup_tables
 from reports.table_formats import Table, Value
 from results import (
     aggregates,
@@ -59,6 +59,7 @@ def tables(run: Run) -> list[Table]:
         _metrics(run),
         _cost(run),
         *detail_tables.tables(run),
+        *setup_tables.tables(run),
     ]
     protocol = run.record.protocol
     return [replace(table, protocol=protocol) for table in every if table.rows]

@@ -13,6 +13,7 @@ A run is a folder::
                     measures/<metric>.json   MeasureRecord
                     lora/pytorch_lora_weights.safetensors
                     density.safetensors      only of a model in closed form: cell probabilities
+                    checkpoints/     what a stopped cell goes on from, until it is done
                     log.txt
                     status.json      StatusRecord, written last
     report.html
@@ -220,6 +221,11 @@ class StatusRecord(Record):
     peak_gpu_reserved_bytes: int | None = None
     """Most GPU memory that was reserved for them; None without a GPU."""
     counts: Counts = Counts()
+    resumed_after: list[int] = Field(default_factory=list)
+    """Rounds after which the cell went on from a checkpoint, one for each time it was stopped; 0
+    for a method without training."""
+    notes: list[str] = Field(default_factory=list)
+    """What went wrong without harm to the results, such as a damaged checkpoint; a line each."""
 
 
 class RewardInfo(Record):

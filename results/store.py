@@ -108,6 +108,11 @@ def features_path(folder: Path, round_: int) -> Path:
     return folder / "features" / f"{round_}.safetensors"
 
 
+def checkpoints_folder(folder: Path) -> Path:
+    """What a cell that was cut short goes on from, until it is done."""
+    return folder / "checkpoints"
+
+
 def measure_path(folder: Path, metric: str) -> Path:
     """What a metric gave for a cell."""
     return folder / "measures" / f"{metric}.json"
@@ -116,19 +121,36 @@ def measure_path(folder: Path, metric: str) -> Path:
 # Writing; every function here raises OSError where the disk does
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or not at all; parents are made."""
+def write_bytes(path: Path, content: bytes, durable: bool = False) -> None:
+    """Write a file that is there whole or not at all; parents are made.
+
+    ``durable``: so also after a power failure; it is on the disk when this returns.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         # mkstemp makes files that only the owner can read.
         os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+    if durable:
+        sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until what was written to a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, record: Record) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import how_we_know
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads only wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tests import how_we_know  # noqa: E402: torch counts its threads when it is imported
 
 CONTEXT_LENGTH = 48
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -118,6 +123,8 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 EVIDENCE = pytest.StashKey[how_we_know.Evidence]()
 STALE = pytest.StashKey[list[str]]()
 SKIPPED = pytest.StashKey[set[str]]()
+CALLED = pytest.StashKey[set[str]]()
+RAN = pytest.StashKey[set[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -133,6 +140,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[EVIDENCE] = how_we_know.Evidence()
     config.stash[STALE] = []
     config.stash[SKIPPED] = set()
+    config.stash[CALLED] = set()
+    config.stash[RAN] = set()
+    config.pluginmanager.register(Gathered())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``-n`` the tests of a file stay together, since they share what is slow to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
 
 
 def gives_evidence(item: pytest.Item) -> bool:
@@ -145,7 +163,8 @@ def function_of(item: pytest.Item) -> str:
 
 
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Notes tests that were skipped, which miss rows without the page being wrong."""
+    """Notes tests that ran, and those skipped, which miss rows without the page being wrong."""
+    item.config.stash[CALLED].add(function_of(item))
     if call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
         item.config.stash[SKIPPED].add(function_of(item))
 
@@ -157,21 +176,44 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    config, rows = session.config, session.config.stash[EVIDENCE].rows
+    config, evidence = session.config, session.config.stash[EVIDENCE]
     path = config.getoption("--how-we-know")
+    if hasattr(config, "workeroutput"):  # one of several processes: the first one gathers
+        config.workeroutput["rows"] = [asdict(row) for row in evidence.rows.values()]
+        config.workeroutput["ran"] = sorted(evidence_that_ran(session))
+        return
     if exitstatus or config.option.collectonly:
         return
     if path:
-        path.write_text(how_we_know.render(rows.values()), encoding="utf-8")
+        path.write_text(how_we_know.render(evidence.rows.values()), encoding="utf-8")
     elif not config.option.keyword and not any("::" in argument for argument in config.args):
-        ran = {function_of(item) for item in session.items if gives_evidence(item)}
-        skipped: set[str] = config.stash[SKIPPED]
+        ran: set[str] = config.stash[RAN] | evidence_that_ran(session)
         written = how_we_know.read().values()
         config.stash[STALE] = [
-            r.name for r in written if r.test in ran - skipped and r.name not in rows
+            r.name for r in written if r.test in ran and r.name not in evidence.rows
         ]
         if config.stash[STALE]:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def evidence_that_ran(session: pytest.Session) -> set[str]:
+    """Test functions that should have given evidence in this process."""
+    items: list[pytest.Item] = getattr(session, "items", [])
+    asked = {function_of(item) for item in items if gives_evidence(item)}
+    skipped: set[str] = session.config.stash[SKIPPED]
+    called: set[str] = session.config.stash[CALLED]
+    return (asked - skipped) & called
+
+
+class Gathered:
+    """Of the processes that ``-n`` starts, what their tests gave."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        output = getattr(node, "workeroutput", {})
+        node.config.stash[RAN].update(output.get("ran", []))
+        for row in output.get("rows", []):
+            node.config.stash[EVIDENCE].add(how_we_know.Row(**row))
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:

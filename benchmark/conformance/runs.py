@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from benchmark import state_file
 from benchmark.conformance.checks import Checks, Finding, violations
 from benchmark.conformance.randomness import global_states, seeded_globally
 from benchmark.conformance.trial import Tint, Trial, compare_runs, require_training, run
@@ -17,27 +18,21 @@ CHECKS: Checks[Trial] = Checks()
 
 @CHECKS("a stopped and resumed run is the straight run", "weights and metrics that differ")
 def resuming(trial: Trial) -> Finding:
-    """After one of two rounds, in a new method on a new policy; bit for bit."""
+    """After one of two rounds, through the bytes of a checkpoint, in a new method on a new policy;
+    bit for bit."""
     require_training(trial)
     straight = trial.start()
     straight.step()
-    state, weights = straight.state_dict(), straight.policy.state_dict()
-    problems = [f"state {path} is no tensor or JSON value" for path in _not_plain(state, "")]
+    try:
+        content = state_file.pack(straight.state_dict())
+    except TypeError as error:
+        return violations([str(error)])
+    weights = straight.policy.state_dict()
     last = run(straight, 1)
     resumed = trial.start()
-    resumed.load_state_dict(state)
+    resumed.load_state_dict(state_file.unpack(content))
     resumed.policy.load_state_dict(weights)
-    return violations(problems + compare_runs((straight, last), (resumed, run(resumed, 1))))
-
-
-def _not_plain(value: Any, path: str) -> list[str]:
-    """Where a state holds something else than tensors and JSON values."""
-    if isinstance(value, dict):
-        return [bad for key, item in value.items() for bad in _not_plain(item, f"{path}/{key}")]
-    if isinstance(value, list | tuple):
-        return [bad for index, v in enumerate(value) for bad in _not_plain(v, f"{path}/{index}")]
-    plain = value is None or isinstance(value, Tensor | bool | int | float | str)
-    return [] if plain else [path or "/"]
+    return violations(compare_runs((straight, last), (resumed, run(resumed, 1))))
 
 
 @CHECKS("evaluation changes nothing", "weights, metrics and counts that differ")

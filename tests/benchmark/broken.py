@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from typing import Any
 
@@ -164,6 +165,17 @@ class MeanOfBatch(DdpoSf):
 class ForgetsMoments(DdpoSf):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.round = int(state["round"])
+
+
+class HidesState(DdpoSf):
+    """Counts its rounds in an object that tells nobody its state."""
+
+    def __init__(self, task: Any, config: Any) -> None:
+        super().__init__(task, config)
+        self.steps = itertools.count()
+
+    def step(self) -> dict[str, float]:
+        return {**super().step(), "steps": float(next(self.steps))}
 
 
 class ObjectState(DdpoSf):

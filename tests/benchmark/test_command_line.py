@@ -188,7 +188,8 @@ def test_dry_run_lists_cells_and_writes_nothing(
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
     done = benchmark_command(
-        "run", "--suite", tiny_suite, "--dry-run", "--methods", "alignprop", "--seeds", "0-1"
+        *("run", "--suite", tiny_suite, "--dry-run", "--methods", "alignprop", "--seeds", "0-1"),
+        *("--set", "alignprop.images_per_prompt=2"),
     )
     assert done.returncode == 0, done.stderr
     assert sorted(tmp_path.rglob("*")) == before

@@ -37,6 +37,7 @@ METHODS: list[tuple[type[Any], Check[Trial], str]] = [
     (broken.OtherPrecision, on_methods.ratio_bfloat16, "ratio is not 1"),
     (broken.MeanOfBatch, on_methods.accumulation, "depends on micro_batch_size"),
     (broken.ForgetsMoments, on_runs.resuming, "differs"),
+    (broken.HidesState, on_runs.resuming, "metric 'steps' differs"),
     (broken.ObjectState, on_runs.resuming, "state /source is no tensor"),
     (broken.CountsPrompts, on_runs.evaluation, "metric 'encoded' differs"),
     (broken.GlobalNoise, on_runs.determinism, "draws from a global random generator"),

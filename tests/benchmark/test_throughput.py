@@ -115,7 +115,8 @@ def measured(
     done = benchmark_command(
         *("throughput", "--suite", tiny_suite, "--methods", "dag,ddpo,alignprop,base"),
         *("--reward", "jpeg_compressibility", "--rounds", "3", "--warm-up", "2"),
-        *("--set", f"dag={options}", "--out", tmp_path / "measured"),
+        *("--set", f"dag={options}", "--set", "alignprop.images_per_prompt=2"),
+        *("--out", tmp_path / "measured"),
     )
     assert done.returncode == 0, done.stderr
     path = tmp_path / "measured" / FILE_NAME

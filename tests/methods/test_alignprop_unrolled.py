@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from diffusion.latent_diffusion import LatentDiffusion
+from diffusion.text_encoding import ClipText
 from methods import sampling
 from methods.alignprop import gradient_steps
 from rewards.colourfulness import Colourfulness
@@ -40,7 +41,8 @@ def unrolled(
     def noise() -> torch.Tensor:
         return torch.stack([torch.randn(policy.latent_shape, generator=g) for g in generators])
 
-    tokens = policy.tokenizer(
+    assert isinstance(policy.text, ClipText)
+    tokens = policy.text.tokenizer(
         [""] * len(prompts) + prompts, padding="max_length", return_tensors="pt"
     )
     states = policy.text_encoder(tokens.input_ids)[0].detach()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,19 +188,6 @@ def test_a_first_update_revisits_every_step() -> None:
             method.step()
         assert watch.revisited_steps == set(range(4)), name
         assert watch.revisits >= 4 * 4
-
-
-@pytest.mark.parametrize("name", TRAINED)
-def test_a_run_is_the_same_saved_and_loaded(name: str, tmp_path: Path) -> None:
-    """A state goes through a file without pickled objects."""
-    method = Trial(available(name)).start()
-    method.step()
-    torch.save(method.state_dict(), tmp_path / "state.pt")
-    state = torch.load(tmp_path / "state.pt", weights_only=True)
-    resumed = Trial(available(name)).start()
-    resumed.load_state_dict(state)
-    resumed.policy.load_state_dict(method.policy.state_dict())
-    assert resumed.step() == method.step()
 
 
 @pytest.mark.parametrize(("name", "options", "expected"), COUNTS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import re
@@ -13,7 +14,17 @@ import pytest
 from reports import tables
 from reports.table_formats import Table
 from reports.tables import write_tables
-from results import analysis, budgets, comparisons, hacking, numbers, picks, samplers, scores
+from results import (
+    analysis,
+    budgets,
+    comparisons,
+    differences,
+    hacking,
+    numbers,
+    picks,
+    samplers,
+    scores,
+)
 from results.intervals import t_interval
 from results.store import Run, read_run
 from tests.results.synthetic import Synthetic
@@ -126,6 +137,35 @@ def test_picked_checkpoints_and_samplers_are_in_tables(tmp_path: Path) -> None:
     picked = [row for row in names["checkpoints"].rows if row[-1] == "yes"]
     assert len(picked) == len(picks.picks(validated))
     assert "exact_metrics" not in names
+
+
+def test_the_setup_of_a_run_is_in_tables(folder: Path, run: Run) -> None:
+    started = {name for name, cell in run.cells.items() if cell.config}
+    rows = {row["cell"]: row for row in read(folder / "reproduction.csv")}
+    assert rows.keys() == run.cells.keys()
+    assert {name for name, row in rows.items() if row["key"]} == started
+    assert all(row["command"] for row in rows.values())
+    protocol = {row["property"]: row["value"] for row in read(folder / "protocol.csv")}
+    assert protocol["protocol"] == run.record.protocol
+    where = read(folder / "environment.csv")
+    for each in differences.environments(run.cells.values()):
+        written = {row["value"]: int(row["cells"]) for row in where if row["property"] == each.name}
+        assert written == {value: len(cells) for value, cells in each.values.items()}
+    assert {row["method"] for row in read(folder / "methods.csv")} == run.record.methods.keys()
+    assert {row["reward"] for row in read(folder / "rewards.csv")} == run.record.rewards.keys()
+
+
+def test_settings_that_differ_are_in_a_table(tmp_path: Path) -> None:
+    run = read_run(Synthetic(tmp_path / "run").write())
+    assert "settings" not in {table.name for table in tables.tables(run)}
+    cell = next(cell for cell in run.cells.values() if cell.config)
+    assert cell.config is not None
+    changed = cell.config.model_copy(update={"budget_images": 1})
+    cells = {**run.cells, cell.cell_id: dataclasses.replace(cell, config=changed)}
+    table = next(
+        t for t in tables.tables(dataclasses.replace(run, cells=cells)) if t.name == "settings"
+    )
+    assert ["budget_images", "1", 1, cell.cell_id] in table.rows
 
 
 def test_text_is_escaped_for_each_format() -> None:

@@ -1,0 +1,209 @@
+"""The suites of the papers carry the released settings, word by word."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import methods
+from benchmark import overrides, prompt_sets, resolution, suite
+from benchmark.errors import UsageError
+from tests.benchmark.test_prompt_sets import write_drawbench
+
+NAMES = [name for name in suite.names() if name.startswith("sd15-")]
+
+SAMPLER = {"sampling_steps": 50, "lora_rank": 4, "lora_alpha": 4}
+DDPO = {
+    "images_per_prompt": 1,
+    "learning_rate": 3e-4,
+    "weight_decay": 1e-4,
+    "gradient_clip": 1.0,
+    "ratio_clip": 1e-4,
+    "advantage": "per_prompt_tracker",
+    "advantage_clip": 5.0,
+    "tracker_min_count": 16,
+    "timestep_fraction": 1.0,
+    "step_weight": "uniform",
+    "reduction": "mean",
+    "guidance_in_training": True,
+}
+# What the releases state: model settings, options of the method, images in all.
+PUBLISHED: dict[str, tuple[dict[str, Any], str, dict[str, Any], int]] = {
+    "sd15-dag": (
+        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "bfloat16"},
+        "dag",
+        {
+            "prompts_per_round": 512,
+            "images_per_prompt": 1,
+            "updates_per_round": 2,
+            "micro_batch_size": 8,
+            "learning_rate": 3e-4,
+            "flow_learning_rate": 3e-4,
+            "weight_decay": 1e-4,
+            "gradient_clip": 1.0,
+            "flow_gradient_clip": 1.0,
+            "beta": 100,
+            "beta_unit": "mean",
+            "beta_anneal": "linear",
+            "beta_anneal_share": 0.5,
+            "beta_anneal_from": 0,
+            "regulariser_weight": 1.0,
+            "timestep_fraction": 1.0,
+            "clean_prediction": "conditional",
+            "fresh_rewards": True,
+            "detach_next_flow": False,
+            "flow_levels": "learned",
+            "reward_unit": "raw",
+        },
+        51_200,
+    ),
+    "sd15-ddpo": (
+        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "float16"},
+        "ddpo",
+        {**DDPO, "prompts_per_round": 256, "updates_per_round": 4, "tracker_buffer_size": 16},
+        25_600,
+    ),
+    "sd15-ddpo-aesthetic": (
+        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "float16"},
+        "ddpo",
+        {**DDPO, "prompts_per_round": 256, "updates_per_round": 2, "tracker_buffer_size": 32},
+        51_200,
+    ),
+    "sd15-alignprop": (
+        {**SAMPLER, "guidance_scale": 7.5, "eta": 0, "gradient_checkpointing": True},
+        "alignprop",
+        {
+            "prompts_per_round": 256,
+            "images_per_prompt": 1,
+            "updates_per_round": 2,
+            "learning_rate": 1e-3,
+            "weight_decay": 0.1,
+            "gradient_clip": 5.0,
+            "truncation": "random-per-step",
+            "loss": "target",
+            "loss_target": 10,
+            "loss_coefficient": 0.01,
+        },
+        1_792,
+    ),
+    "sd15-alignprop-2024-10": (
+        {**SAMPLER, "guidance_scale": 5, "eta": 1, "gradient_checkpointing": True},
+        "alignprop",
+        {
+            "prompts_per_round": 128,
+            "images_per_prompt": 1,
+            "updates_per_round": 1,
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-4,
+            "gradient_clip": 1.0,
+            "truncation": "random-per-trajectory",
+            "threshold": "gaussian",
+            "loss": "target",
+            "loss_target": 10,
+            "loss_coefficient": 0.01,
+        },
+        3_200,
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def prompts_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts").mkdir()
+    write_drawbench(tmp_path / "prompts" / "drawbench.csv")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_suite_is_what_was_released(name: str) -> None:
+    model, method, options, images = PUBLISHED[name]
+    checked = suite.check(*suite.read(name))
+    assert checked.model.model_dump().items() >= model.items()
+    assert checked.budget.images == images
+    (given,) = checked.methods.items()
+    assert given[0] == method
+    kind = methods.get(method)
+    filled = resolution._with_released(kind, given[1], suite.read(name)[1])
+    assert filled.items() >= kind.RELEASED[given[1]["released"]].items()
+    config = kind.Config.model_validate(filled).model_dump()
+    assert config.items() >= options.items()
+
+
+def test_there_is_a_suite_of_each_paper() -> None:
+    assert set(NAMES) == set(PUBLISHED)
+    assert {method for _, method, _, _ in PUBLISHED.values()} == {"dag", "ddpo", "alignprop"}
+
+
+def test_test_animals_are_in_no_name_of_imagenet() -> None:
+    prompts = suite.check(*suite.read("sd15-ddpo")).prompts
+    words = set(re.findall(r"\w+", " ".join(prompts.train).lower()))
+    expected = [name for name in prompt_sets.read("simple-animals") if name not in words]
+    assert list(prompts.test) == expected
+
+
+def test_a_suite_resolves_without_weights() -> None:
+    values, origins = suite.read("sd15-ddpo")
+    overrides.apply(values, origins, [overrides.parse("ddpo.learning_rate=1e-4")])
+    resolved = resolution.resolve(suite.check(values, origins), origins)
+    options = resolved.suite.methods["ddpo"]
+    assert "released" not in options
+    assert (options["learning_rate"], options["ratio_clip"]) == (1e-4, 1e-4)
+
+
+def write(folder: Path, **changes: Any) -> str:
+    values = {
+        "name": "x",
+        "prompts": {"train": ["a cat"], "test": ["a dog"]},
+        "rewards": ["colourfulness"],
+        "methods": {"ddpo": {}},
+    }
+    path = folder / "suite.yaml"
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"methods": {"ddpo": {"released": "ddpo-pytorch:aestetic"}}},
+            r"methods\.ddpo\.released: no released settings .* 'ddpo-pytorch:aesthetic'",
+        ),
+        ({"methods": {"ddpo": {"released": 3}}}, r"no released settings 3"),
+        (
+            {"model": {"dtype": "float16", "trainable": "full"}},
+            r"a whole UNet does not train in float16",
+        ),
+        ({"model": {"name": "sd15-randon"}}, r"did you mean 'sd15-random'"),
+        ({"model": {"attention": "flash"}}, r"model\.attention"),
+        (
+            {
+                "model": {
+                    "name": "mixture",
+                    "guidance_scale": 1,
+                    "trainable": "full",
+                    "compile": True,
+                },
+                "evaluation": {"encoders": ["direction"]},
+            },
+            r"model\.compile: model 'mixture' takes False only",
+        ),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    values, origins = suite.read(write(tmp_path, **changes))
+    with pytest.raises(UsageError, match=message) as error:
+        resolution.resolve(suite.check(values, origins), origins)
+    assert "\n" not in str(error.value)
+
+
+def test_economies_left_alone_are_not_written() -> None:
+    plain = suite.ModelSettings()
+    assert not suite.ECONOMIES.keys() & plain.model_dump(mode="json").keys()
+    used = suite.ModelSettings(vae_slicing=True).model_dump(mode="json")
+    assert used.keys() & suite.ECONOMIES.keys() == {"vae_slicing"}
+    assert suite.ModelSettings.model_validate(used).vae_slicing
