@@ -32,12 +32,14 @@ BOOKKEEPING = frozenset(
         "benchmark.model_settings",
         "benchmark.models",
         "benchmark.progress",
+        "benchmark.protocol",
         "benchmark.stopping",
         "benchmark.suite",
         "results.record_parts",
         "results.record_text",
         "results.records",
         "results.reproduction",
+        "results.states",
         "results.store",
     }
 )
