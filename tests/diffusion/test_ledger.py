@@ -234,6 +234,28 @@ def test_state_is_plain_json_and_goes_on() -> None:
     assert (other.vae_decode, ledger.vae_decode) == (5, 4)
 
 
+def test_what_an_earlier_process_spent_is_added() -> None:
+    earlier, ledger = Ledger(), Ledger()
+    earlier.load_state_dict(
+        {
+            "counts": {**earlier.counts(), "images": 3},
+            "seconds": {"setup": 1.0, "sample": 2.0},
+            "training_seconds": {"sample": 2.0},
+            "network_seconds": {"unet": 1.5},
+            "joules": None,
+        }
+    )
+    ledger.load_state_dict({**ledger.state_dict(), "seconds": {"setup": 4.0}, "joules": 7.0})
+    ledger.go_on(earlier.state_dict())
+    assert ledger.images == 3
+    assert ledger.seconds == {"setup": 5.0, "sample": 2.0}
+    assert ledger.training_seconds == {"sample": 2.0}
+    assert ledger.network_seconds == {"unet": 1.5}
+    assert ledger.joules == 7.0
+    ledger.go_on({**earlier.state_dict(), "joules": 1.0})
+    assert ledger.joules == 8.0
+
+
 def test_rollout_counts_both_branches_of_guidance(make_policy: MakePolicy) -> None:
     policy = make_policy(sampling_steps=5)
     rollout(policy, PROMPTS, generators(), batch_size=2)
