@@ -215,6 +215,9 @@ def _time(resolved: resolution.ResolvedSuite) -> Finding:
         f"{1000 * costs.forward:.2f} ms a sample, {1000 * costs.gradient:.2f} ms with gradient, "
         f"VAE {1000 * costs.decode:.2f} ms an image"
     )
+    load, cores = psutil.getloadavg()[0], environment.cores()
+    if load > cores:
+        detail += f"; measured while busy (load {load:.1f} on {cores} cores), less at rest"
     return Finding("time", resolved.suite.name, "ok", detail)
 
 
