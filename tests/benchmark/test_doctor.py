@@ -11,10 +11,11 @@ import yaml
 
 import methods
 import rewards
-from benchmark import encoders, models, overrides, probe, resolution, suite
+from benchmark import encoders, models, probe, resolution, suite
+from benchmark.validation import Origins
 from results import metrics
 from results.store import read_run
-from tests.benchmark.conftest import Command, one_line_error
+from tests.benchmark.conftest import ROOT, Command, one_line_error
 
 
 def findings(text: str) -> dict[tuple[str, str], dict[str, Any]]:
@@ -67,28 +68,31 @@ def test_weights_that_a_suite_needs_and_are_not_here(
     assert each["command"].startswith("hf download ")
 
 
-def test_the_estimate_counts_what_a_cell_counts(
-    benchmark_command: Command, tiny_suite: Path
-) -> None:
-    """Work is the same on the suite's model as on the one that it is counted on."""
-    values, origins = suite.read(str(tiny_suite))
-    values["rewards"] = ["colourfulness"]
-    values["methods"] |= {
-        "dag": {"prompts_per_round": 2, "images_per_prompt": 2},
-        "alignprop": {"prompts_per_round": 2, "images_per_prompt": 2},
-    }
-    tiny_suite.write_text(yaml.safe_dump(values))
-    values, origins = suite.read(str(tiny_suite))
-    overrides.apply(values, origins, [])
-    resolved = resolution.resolve(suite.check(values, origins), origins)
-    done = benchmark_command("run", "--suite", tiny_suite, "--out", "run")
-    assert done.returncode == 0, done.stderr
-    run = read_run(Path("run"))
-    for name in ("ddpo", "dag", "alignprop"):
-        counts = run.cells[f"{name}--colourfulness--s0"].status.counts
+def resolved_suite(values: dict[str, Any], origins: Origins) -> resolution.ResolvedSuite:
+    return resolution.resolve(suite.check(values, origins), origins)
+
+
+def test_the_estimate_counts_what_real_cells_counted() -> None:
+    """Work is the same on the suite's model as on the one that it is counted on: cells of the
+    reference results, with their own options."""
+    run = read_run(ROOT / "docs" / "reference" / "emoji")
+    values = {k: v for k, v in run.record.suite_config.items() if k in suite.Suite.model_fields}
+    resolved = resolved_suite(values, Origins(run.folder, {}))
+    trained = [name for name, kind in resolved.methods.items() if kind.trains]
+    assert len(trained) >= 2
+    for name in trained:
+        counts = run.cells[f"{name}--style--s0"].status.counts
         assert probe.count(resolved, name) == counts.model_dump(), name
+
+
+def test_an_estimate_of_a_suite(tiny_suite: Path) -> None:
+    resolved = resolved_suite(*suite.read(str(tiny_suite)))
     estimate = probe.estimate(resolved)
-    assert set(estimate.cells) == set(run.cells)
+    assert set(estimate.cells) == {cell.id for cell in resolved.cells()}
     assert 0 < max(estimate.cells.values()) <= estimate.seconds <= sum(estimate.cells.values())
     costs = estimate.costs
     assert costs.gradient > costs.forward > 0 and costs.decode > 0 and costs.score > 0
+    # Trained cells do more than base, by about what the ledger counts.
+    count = probe.count(resolved, "ddpo")
+    more = estimate.cells["ddpo--colourfulness--s0"] - estimate.cells["base--none--s0"]
+    assert more > count["unet_backward"] * costs.gradient
