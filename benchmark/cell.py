@@ -17,8 +17,7 @@ import traceback
 from collections.abc import Callable
 
 import methods
-import rewards
-from benchmark import density, encoders, energy, memory
+from benchmark import composites, density, encoders, energy, memory
 from benchmark.checkpoints import Checkpoint, Checkpoints
 from benchmark.evaluation import Evaluation, Evaluator, Values, evaluation_rounds
 from benchmark.jobs import CellJob
@@ -84,7 +83,7 @@ class _CellRun:
         with ledger.phase("setup"):
             self.policy = build_policy(job.model, config.seed, ledger)
             ledger.energy = energy.counter(self.policy.device)
-            scored_by = {name: rewards.load(name) for name in config.rewards}
+            scored_by = {name: composites.load(name, config.composites) for name in config.rewards}
             self.reward = scored_by.get(config.reward)
             self.evaluator = Evaluator(
                 policy=self.policy,
