@@ -16,8 +16,7 @@ import traceback
 from collections.abc import Callable
 
 import methods
-import rewards
-from benchmark import energy, memory
+from benchmark import composites, energy, memory
 from benchmark.cell_evaluation import CellEvaluations
 from benchmark.checkpoints import Checkpoint, Checkpoints
 from benchmark.evaluation import evaluation_rounds
@@ -105,7 +104,7 @@ class _CellRun:
         with ledger.phase("setup"), stop.interruptible():
             self.policy = build_policy(job.model, config.seed, ledger)
             ledger.energy = energy.counter(self.policy.device)
-            scored_by = {name: rewards.load(name) for name in config.rewards}
+            scored_by = {name: composites.load(name, config.composites) for name in config.rewards}
             self.method = self._build_method(scored_by.get(config.reward))
             self.evaluations = CellEvaluations(job, self.method, scored_by, notify, stop)
         self.checkpoints = Checkpoints(config.checkpoint)

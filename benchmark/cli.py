@@ -229,6 +229,18 @@ def check(
     subjects.check(subject)
 
 
+@app.command(epilog=_EXIT_CODES + ".")
+def fetch(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A reward of `list rewards` that needs weights.")
+    ],
+) -> None:
+    """Fetch the weights of a reward from the model hub, and check their SHA-256."""
+    from benchmark import fetch as fetching
+
+    fetching.fetch(name)
+
+
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
     """List what can be named: methods, rewards, suites, models, metrics or prompts."""

@@ -28,14 +28,16 @@ def list_methods() -> Table:
 
 
 def list_rewards() -> Table:
-    """Rewards, whether they have a gradient, unit, range, and source."""
+    """Rewards, whether they have a gradient, unit, range, source, and what they need."""
     from rewards import registry
 
-    table = _table("reward", "gradient", "unit", "range", "source")
+    table = _table("reward", "gradient", "unit", "range", "source", "needs")
     for name, reward in registry().items():
         low, high = ("" if bound is None else f"{bound:.4g}" for bound in reward.range)
         gradient = "yes" if reward.differentiable else "no"
-        table.add_row(name, gradient, reward.unit, f"[{low}, {high}]", reward.source)
+        needs = reward.unavailable() or ("all here" if reward.optional() else "-")
+        source, limits = reward.source, f"[{low}, {high}]"
+        table.add_row(name, gradient, reward.unit, limits, source, needs.removeprefix("needs "))
     return table
 
 

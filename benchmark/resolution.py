@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark import encoders, matrix, models
+from benchmark import composites, encoders, matrix, models
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.matrix import Cell
 from benchmark.suite import ECONOMIES, Suite
@@ -69,9 +69,9 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         for name in chosen
     }
     _check_budget(configs, suite, origins)
-    rewards = {name: _find_reward(name, origins) for name in suite.rewards}
+    rewards = {name: _find_reward(name, suite, origins, ("rewards",)) for name in suite.rewards}
     _check_prompts(rewards, suite)
-    judges, unscored = _judges(rewards, suite)
+    judges, unscored = _judges(rewards, suite, origins)
     options = {name: config.model_dump(mode="json") for name, config in configs.items()}
     return ResolvedSuite(
         suite=suite.model_copy(update={"methods": options}),
@@ -136,15 +136,28 @@ def _check_budget(configs: dict[str, MethodConfig], suite: Suite, origins: Origi
 
 
 def _judges(
-    trained_on: dict[str, Reward], suite: Suite
+    trained_on: dict[str, Reward], suite: Suite, origins: Origins
 ) -> tuple[dict[str, Reward], dict[str, str]]:
     """Every registered reward that can judge what the model makes of the test prompts, and
-    why the others cannot; those of the other kind, images or points, are in neither."""
+    why the others cannot; those of the other kind, images or points, are in neither.
+
+    Optional ones judge where the suite names them: else the protocol, and what evaluation costs,
+    would depend on which weights happen to lie on a machine.
+    """
     output = models.output(suite.model.name)
-    judges = {name: reward for name, reward in trained_on.items() if reward.scores == output}
+    asked = {
+        name: _find_reward(name, suite, origins, ("evaluation", "rewards"))
+        for name in suite.evaluation.rewards
+    }
+    judges = {
+        name: reward for name, reward in (trained_on | asked).items() if reward.scores == output
+    }
     unscored: dict[str, str] = {}
     for name, kind in reward_registry().items():
         if name in judges or kind.scores != output:
+            continue
+        if kind.optional():
+            unscored[name] = "optional, and evaluation.rewards of the suite does not name it"
             continue
         try:
             reward = load_reward(name)
@@ -156,12 +169,20 @@ def _judges(
     return judges, unscored
 
 
-def _find_reward(name: str, origins: Origins) -> Reward:
-    _check_known("reward", name, reward_registry(), origins, ("rewards",))
+def _find_reward(name: str, suite: Suite, origins: Origins, path: KeyPath) -> Reward:
+    """A registered reward or a composite of the suite; raises ``UsageError``."""
+    registered = reward_registry()
+    _check_known("reward", name, [*registered, *suite.composites], origins, path)
+    if name in suite.composites:
+        path = ("composites", name)
+        if name in registered:
+            raise UsageError(f"{origins.of(path)}: there is a reward of the name {name!r}")
+        for part in suite.composites[name].parts:
+            _check_known("reward", part, registered, origins, path)
     try:
-        return load_reward(name)
+        return composites.load(name, suite.composites)
     except (OSError, ValueError) as error:
-        raise UsageError(f"reward {name!r} cannot be loaded: {error}") from error
+        raise UsageError(f"{origins.of(path)}: {error}") from error
 
 
 def _check_prompts(rewards: dict[str, Reward], suite: Suite) -> None:

@@ -235,6 +235,7 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
         checkpoint=suite.evaluation.checkpoint,
         etas=list(suite.etas),
         rewards=list(plan.resolved.judges),
+        composites={name: made.model_dump(mode="json") for name, made in suite.composites.items()},
         protocol=plan.record.protocol,
         weights=plan.weights,
         source=fingerprint(plan.record.sources[cell.method]),

@@ -125,9 +125,9 @@ def _what(suite: dict[str, Any]) -> dict[str, Any]:
 
 
 def changes(before: Any, after: Any, path: str = "") -> list[str]:
-    """Key paths whose values differ."""
+    """Key paths whose values differ; a key that an older version lacks is as good as empty."""
     if isinstance(before, dict) and isinstance(after, dict):
         keys = dict.fromkeys([*before, *after])
         nested = (changes(before.get(k), after.get(k), f"{path}.{k}" if path else k) for k in keys)
         return [change for inner in nested for change in inner]
-    return [] if before == after else [path]
+    return [] if before == after or (before is None and after in ([], {})) else [path]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from benchmark import prompt_sets, yaml_file
+from benchmark.composites import CompositeSettings
 from benchmark.errors import UsageError, did_you_mean
 from benchmark.model_settings import ECONOMIES, ModelSettings, Settings
 from benchmark.validation import Origins, validate
@@ -33,6 +34,7 @@ __all__ = [
     "read",
 ]
 FOLDER = Path(__file__).parent / "suites"
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 EncoderName = Literal[
@@ -122,6 +124,9 @@ class EvaluationSettings(Settings):
     )
     """Networks in whose features diversity and drift are measured; ``direction``, the points
     themselves, for ``mixture`` alone."""
+    rewards: tuple[str, ...] = ()
+    """Optional rewards, whose weights do not come with the program, that score every evaluation
+    too; one trained on need not be named."""
     exact_points: int = Field(default=65536, ge=1000)
     """Points drawn for the exact metrics of ``mixture``."""
 
@@ -165,7 +170,7 @@ class AnchorSettings(Settings):
 class Suite(Settings):
     """A benchmark: model, prompts, rewards, methods, seeds, budget and evaluation."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=_NAME)
     """Names the run folder."""
     version: int = Field(default=1, ge=1)
     """To be raised whenever the suite changes what it measures."""
@@ -175,6 +180,9 @@ class Suite(Settings):
     prompts: Prompts
     rewards: tuple[str, ...] = Field(min_length=1)
     """Rewards that are trained on; every evaluation is scored by all that can judge its prompts."""
+    composites: dict[Annotated[str, Field(pattern=_NAME)], CompositeSettings] = {}
+    """Rewards of the suite's own, by name: ``{sum: {style: 1, clip_score: 0.5}}``, or ``{product:
+    [style, clip_score]}``."""
     methods: dict[str, dict[str, Any]]
     """Method to its options; ``base`` and ``best-of-n`` are always added."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)

@@ -77,6 +77,8 @@ class CellConfig(Record):
     version 1, which evaluated with the model's own."""
     rewards: list[str]
     """All rewards each evaluation is scored by."""
+    composites: dict[str, Any] = Field(default_factory=dict)
+    """Those among them that the suite declares, and of what they are made."""
     protocol: str
     """Hash of what evaluation depends on: cells with different hashes are never compared."""
     weights: str = ""

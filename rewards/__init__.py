@@ -11,6 +11,7 @@ import importlib
 import pkgutil
 
 from rewards.interface import Reward
+from rewards.scorer import MissingWeights
 
 __all__ = ["Reward", "UnknownReward", "load", "register", "registry"]
 
@@ -55,9 +56,11 @@ def load(name: str) -> Reward:
     """The reward of that name with its default options.
 
     Raises :class:`UnknownReward`, or :class:`rewards.scorer.MissingWeights` where the reward needs
-    a network whose files are not there.
+    what is not on this machine.
     """
     known = registry()
     if name not in known:
         raise UnknownReward(name, list(known))
+    if reason := known[name].unavailable():
+        raise MissingWeights(f"reward {name!r} {reason}")
     return known[name]()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -29,30 +29,56 @@ class Reward:
     * ``reward(images, prompts)``, the reference: the pictures as they would be saved, in 8 bits a
       channel; no gradient.
     * ``reward.differentiable_score(images, prompts)``: the same formula on the unrounded values,
-      with gradients to ``images``.
+      with gradients to ``images``. Where a release prepares its pictures in a way that has no
+      gradient, :meth:`reference_score` is it, and ``path_difference`` states what that changes.
     """
 
-    name: ClassVar[str]
+    name: str
     """What configuration and results call it."""
     version: str
     """Changes whenever the numbers do."""
-    unit: ClassVar[str]
-    range: ClassVar[tuple[float | None, float | None]]
+    unit: str
+    range: tuple[float | None, float | None]
     """Lowest and highest value there can be; ``None`` where there is no bound."""
     higher_is_better: ClassVar[Literal[True]] = True
     """Direction, the same for all: a quantity to be made small enters with a minus sign."""
-    differentiable: ClassVar[bool]
+    differentiable: bool
     """Whether there are useful gradients from the score to the images."""
-    source: ClassVar[str]
+    source: str
     """Where the definition comes from."""
-    scores: ClassVar[Literal["image", "point"]] = "image"
+    scores: Literal["image", "point"] = "image"
     """What is scored; a reward goes together with the models that make it."""
-    needs_prompt: ClassVar[bool] = False
+    needs_prompt: bool = False
     """Whether the score depends on the prompt."""
+    weights: ClassVar[tuple[str, ...]] = ()
+    """Names in ``rewards/weights.toml`` of the networks it needs and the program does not bring."""
+    extra: ClassVar[str] = ""
+    """Extra of the package (``pip install -e '.[extra]'``) that brings what it needs."""
+    path_difference: ClassVar[float] = 0.0
+    """Most that the two paths differ on a picture of 8 bits, over 1 + |score|; above 0 where the
+    release's preprocessing rounds to 8 bits once more, and gradients cannot."""
+
+    @classmethod
+    def unavailable(cls) -> str:
+        """Why it cannot be used on this machine, such as weights that are not there, with the
+        command that mends it; empty if it can."""
+        from rewards import weights
+
+        return weights.missing(cls.weights, cls.name)
+
+    @classmethod
+    def optional(cls) -> bool:
+        """Whether it needs what the program does not bring; suites have to ask for it by name."""
+        return bool(cls.weights or cls.extra)
 
     def score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score ``[n]`` of valid images ``[n, 3, H, W]``; computes in their dtype and device."""
         raise NotImplementedError
+
+    def reference_score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+        """As :meth:`score`, of pictures in 8 bits; another one where the release prepares them in
+        a way that has no gradient."""
+        return self.score(images, prompts)
 
     def check_prompts(self, prompts: Sequence[str]) -> None:
         """Raises :class:`RewardInputError` for the first prompt this reward cannot judge.
@@ -65,8 +91,9 @@ class Reward:
         with torch.no_grad():
             images = self._checked(images, prompts)
             if self.scores == "point":
-                return self._fp32_score(images.float(), prompts)
-            return self._fp32_score(to_uint8(images).float() / 255, prompts)
+                return self._fp32_score(self.score, images.float(), prompts)
+            saved = to_uint8(images).float() / 255
+            return self._fp32_score(self.reference_score, saved, prompts)
 
     def differentiable_score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
         """Score, fp32 ``[n]``, with gradients to ``images``.
@@ -75,12 +102,18 @@ class Reward:
         """
         if not self.differentiable:
             raise NotDifferentiable(f"reward {self.name!r} has no gradient")
-        return self._fp32_score(self._checked(images, prompts).float(), prompts)
+        checked = self._checked(images, prompts).float()
+        return self._fp32_score(self.score, checked, prompts)
 
-    def _fp32_score(self, images: Tensor, prompts: Sequence[str]) -> Tensor:
+    def _fp32_score(
+        self,
+        formula: Callable[[Tensor, Sequence[str]], Tensor],
+        images: Tensor,
+        prompts: Sequence[str],
+    ) -> Tensor:
         # Rewards differ by less between two images than bf16 resolves.
         with torch.autocast(images.device.type, enabled=False):
-            scores = self.score(images, prompts).float()
+            scores = formula(images, prompts).float()
         if scores.shape != images.shape[:1]:
             raise RuntimeError(
                 f"reward {self.name!r} returned shape {list(scores.shape)} for {len(images)} images"

@@ -31,7 +31,7 @@ def check(subject: str) -> None:
     """
     file = re.fullmatch(r"(.+\.py)(?::(.*))?", subject)
     kind = from_file(Path(file[1]), file[2] or "") if file else from_name(subject)
-    if issubclass(kind, Method) and (reason := kind.unavailable()):
+    if reason := kind.unavailable():
         raise UsageError(f"{subject} {reason}")
     outcomes = (
         run(METHOD_CHECKS, Trial(kind)) if issubclass(kind, Method) else run_reward(subject, kind)

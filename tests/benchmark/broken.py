@@ -388,7 +388,7 @@ class IgnoresPrompts(Tint):
 
 
 class HalfPrecise(Tint):
-    def _fp32_score(self, images: Tensor, prompts: Any) -> Tensor:
+    def _fp32_score(self, formula: Any, images: Tensor, prompts: Any) -> Tensor:
         weight = torch.linspace(-1, 1, images[0].numel()) / 100
         return (images.flatten(1) @ weight[:, None])[:, 0].float()
 

@@ -10,16 +10,25 @@ import rewards
 from rewards import Reward, UnknownReward
 
 EXPECTED = {
+    "aesthetic_v2",
     "background",
+    "clip_l14",
     "clip_score",
+    "clipscore_b32",
     "colourfulness",
+    "conse",
+    "hpsv2.0",
+    "hpsv2.1",
+    "image_reward_v1",
     "jpeg_compressibility",
     "jpeg_incompressibility",
     "jpeg_proxy",
+    "pickscore_v1",
     "point_bump",
     "point_linear",
     "point_modes",
     "style",
+    "vlm_bertscore",
 }
 
 NEW_REWARD = '''

@@ -1,0 +1,1 @@
+"""Networks of published rewards, built strictly from the files of their releases."""
