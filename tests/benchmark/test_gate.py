@@ -99,10 +99,9 @@ def test_an_unchanged_run_passes(benchmark_command: Command, made: Path) -> None
 def test_the_baseline_holds_raw_values_and_why(made: Path) -> None:
     content = json.loads((made / "b.json").read_text())
     assert content["history"][0]["reason"] == "first"
-    assert (
-        content["history"][0]["commit"]
-        == read_run(made / "old").cells["base--none--s0"].environment.commit
-    )  # type: ignore[union-attr]
+    environment = read_run(made / "old").cells["base--none--s0"].environment
+    assert environment is not None
+    assert content["history"][0]["commit"] == environment.commit
     groups = content["last"]["groups"]
     assert set(groups) == {
         "base--none",
