@@ -90,9 +90,11 @@ def _benchmarks(path: Path, content: dict[str, Any]) -> list[tuple[str, float, d
 
 def _machine(content: dict[str, Any]) -> str:
     """Processor, number of cores and Python: times of others are never compared."""
-    info = content.get("machine_info")
-    info = info if isinstance(info, dict) else {}
-    cpu = info.get("cpu")
-    cpu = cpu if isinstance(cpu, dict) else {}
+    info = _mapping(content.get("machine_info"))
+    cpu = _mapping(info.get("cpu"))
     name = cpu.get("brand_raw") or info.get("processor") or "not recorded"
     return f"{name}, {cpu.get('count', '?')} cores, Python {info.get('python_version', '?')}"
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -100,7 +100,8 @@ def test_the_baseline_holds_raw_values_and_why(made: Path) -> None:
     content = json.loads((made / "b.json").read_text())
     assert content["history"][0]["reason"] == "first"
     environment = read_run(made / "old").cells["base--none--s0"].environment
-    assert environment and content["history"][0]["commit"] == environment.commit
+    assert environment is not None
+    assert content["history"][0]["commit"] == environment.commit
     groups = content["last"]["groups"]
     assert set(groups) == {
         "base--none",
