@@ -103,7 +103,7 @@ def test_a_run_trains_on_them_and_is_scored_by_them(
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        ({"a": {"sum": {"colourful": 1}}}, "composites: unknown reward 'colourful'; did you mean"),
+        ({"a": {"sum": {"colourful": 1}}}, "unknown reward 'colourful'; did you mean"),
         ({"style": SUM}, "there is a reward of the name 'style'"),
         ({"a": {}}, "composites.a: either a sum, such as"),
         ({"a": {**SUM, **PRODUCT}}, "composites.a: either a sum, such as"),
