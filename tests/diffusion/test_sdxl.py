@@ -115,7 +115,8 @@ def test_pooled_states_go_along(folder: Path) -> None:
     trajectories = rollout(policy, PROMPTS, [generator(0, i) for i in range(3)], batch_size=2)
     pooled = trajectories.conditioning.pooled
     assert pooled is not None and pooled.shape == (3, 24)
-    assert torch.equal(pooled[0], pooled[2]) and not torch.equal(pooled[0], pooled[1])
+    torch.testing.assert_close(pooled[0], pooled[2])  # from batches of two sizes
+    assert not torch.allclose(pooled[0], pooled[1])
     transitions = replay.gather(policy, trajectories, torch.tensor([2, 1]), torch.tensor([0, 3]))
     density, _ = replay.current_density(policy, transitions, "mean")
     torch.testing.assert_close(density, transitions.log_density, rtol=1e-4, atol=1e-5)
@@ -143,7 +144,7 @@ def test_adapters_load_into_the_pipeline(folder: Path, tmp_path: Path) -> None:
         theirs = pipeline.unet(LATENTS, times, c.conditional, added_cond_kwargs=added).sample
         with policy.base():
             assert not torch.allclose(policy.predict_conditional_noise(LATENTS, STEP, c), ours)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)  # adapters of a size of 1
 
 
 def test_half_precision_and_the_flow_network(folder: Path) -> None:
