@@ -13,7 +13,15 @@ from results.records import RunRecord, StatusRecord
 
 RUNS = Path("runs")
 """Where run folders go unless ``--out`` says otherwise, below the current folder."""
-HOW_NOT_WHAT = ("workers", "threads", "description", "time_limit", "memory_limit")
+HOW_NOT_WHAT = (
+    "workers",
+    "threads",
+    "description",
+    "time_limit",
+    "memory_limit",
+    "cpus_per_cell",
+    "gpus_per_cell",
+)
 """Parts of a suite that do not decide what its cells measure."""
 
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -92,7 +92,7 @@ def run_all(
     running: list[_Running] = []
     statuses: dict[str, StatusRecord] = {}
     total = len(work.waiting)
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         try:
             while work.waiting or running:
                 while len(running) < workers and (job := work.take()):
@@ -107,7 +107,7 @@ def run_all(
                     if not ended.lost:
                         status = statuses[ended.cell_id] = _final_status(ended)
                         work.ended(ended.cell_id)
-                        on_progress(ended.cell_id, _final_progress(status))
+                        on_progress(ended.cell_id, final_progress(status))
         except KeyboardInterrupt:
             _stop(running, work)
             raise Interrupted(f"interrupted with {len(statuses)} of {total} cells ended") from None
@@ -153,6 +153,7 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     """Body of a cell's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with_parent()
     _redirect_output(job.folder / "log.txt")
     print(f"process {os.getpid()}, {threads} threads: {job.config.cell_id}", flush=True)
     import torch
@@ -160,7 +161,24 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     from benchmark.cell import run_cell
 
     torch.set_num_threads(threads)
-    run_cell(job, events.send)
+    try:
+        run_cell(job, events.send)
+    except OSError as error:  # of the disk: not even a status could be written
+        events.send(StatusRecord(state="failed", reason=str(error), **job.identity))
+
+
+def _end_with_parent() -> None:
+    """End this process at once when that which started it ends, be it killed: the cell may be run
+    again elsewhere, in the same folder."""
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _redirect_output(path: Path) -> None:
@@ -188,9 +206,14 @@ def _wait(running: Sequence[_Running], on_progress: OnProgress) -> None:
 
 def _receive(cell: _Running, on_progress: OnProgress) -> None:
     try:
-        on_progress(cell.cell_id, cell.events.recv())
+        event = cell.events.recv()
     except (EOFError, OSError):
         cell.open = False
+        return
+    if isinstance(event, StatusRecord):
+        cell.ended_as = cell.ended_as or event
+    else:
+        on_progress(cell.cell_id, event)
 
 
 def _drain(cell: _Running, on_progress: OnProgress) -> None:
@@ -202,21 +225,28 @@ def _drain(cell: _Running, on_progress: OnProgress) -> None:
 
 def _final_status(cell: _Running) -> StatusRecord:
     """The status the process left; if it was cut short, one that says so takes its place."""
-    if status := _left(cell):
+    cell.process.join()
+    if status := left(cell.job):
         return status
     status = cell.ended_as or StatusRecord(
         state="failed", reason=_ending(cell.process.exitcode), **cell.job.identity
     )
-    store.write_json(cell.job.folder / "status.json", status)
+    record(cell.job, status)
     return status
 
 
-def _left(cell: _Running) -> StatusRecord | None:
-    """The final status that the process left, once it has ended; None if it was cut short."""
-    cell.process.join()
-    path = cell.job.folder / "status.json"
+def left(job: CellJob) -> StatusRecord | None:
+    """The final status that a cell has left once it has ended; None if it was cut short."""
+    path = job.folder / "status.json"
     status = store.read_json(path, StatusRecord) if path.exists() else None
     return status if status and status.state in ("done", *FAILURES) else None
+
+
+def record(job: CellJob, status: StatusRecord) -> None:
+    """Write a cell's status, where the disk lets one: without it the cell has no results, and a
+    later run does it again."""
+    with suppress(OSError):
+        store.write_json(job.folder / "status.json", status)
 
 
 def _ending(exit_code: int | None) -> str:
@@ -228,7 +258,8 @@ def _ending(exit_code: int | None) -> str:
     return f"the process was ended by {name}{memory}; {log}"
 
 
-def _final_progress(status: StatusRecord) -> CellProgress:
+def final_progress(status: StatusRecord) -> CellProgress:
+    """What is told of a cell that has ended."""
     return CellProgress(1.0, status.state, status.reason or f"in {status.seconds:.0f} s")
 
 
@@ -243,14 +274,14 @@ def _stop(running: Sequence[_Running], work: Work) -> None:
             each.process.join()
         if each.lost:
             continue
-        if _left(each) is None:
+        if left(each.job) is None:
             status = StatusRecord(state="interrupted", reason="interrupted", **each.job.identity)
-            store.write_json(each.job.folder / "status.json", status)
+            record(each.job, status)
         work.ended(each.cell_id)
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C, so that a run ends in good order either way."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
