@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmark.suite import EvaluationSettings, ModelSettings
 from results.records import CellConfig, Environment
@@ -21,6 +22,6 @@ class CellJob:
     folder: Path
 
     @property
-    def identity(self) -> dict[str, str]:
+    def identity(self) -> dict[str, Any]:
         """Key and source of the cell, which every status of it has."""
         return {"key": config_key(self.config), "source": self.config.source}

@@ -174,15 +174,14 @@ def execute(plan: Plan) -> None:
     print(f"run {plan.folder}: {standing.sentence(cells, plan.retried)}", flush=True)
     missing = standing.to_run(cells, plan.retried)
     missing += [cell_id for cell_id, cell in cells.items() if cell.state == "running"]
-    ended: dict[str, StatusRecord] = {}
+    ended = _run_cells(plan, {name: cells[name] for name in missing}) if missing else {}
     unwritten = ""
     try:
         if missing:
-            ended = _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing})
             measurement.measure_run(plan.folder, list(metrics.registry()))
         report = write_report(plan.folder)
-    except OSError as error:  # of the disk; the cells have ended all the same
-        unwritten = f"the report could not be written: {error}"
+    except (OSError, UsageError) as error:  # of the disk; the cells have ended all the same
+        unwritten = f"no report: {error}"
     run = store.read_run(plan.folder)
     summary.print_summary(run)
     summary.print_densities(run)

@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmark.errors import Interrupted
 from benchmark.jobs import CellJob
@@ -121,7 +121,7 @@ def _keep_limits(running: Sequence[_Running], limits: Limits) -> None:
     """End the cells that are over a limit."""
     for each in running:
         seconds = time.monotonic() - each.since
-        said = {"seconds": seconds, **each.job.identity}
+        said: dict[str, Any] = {"seconds": seconds, **each.job.identity}
         if each.ended_as is not None:
             each.end(each.ended_as)
         elif reason := limits.overtime(seconds):
