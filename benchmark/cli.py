@@ -12,8 +12,19 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from benchmark import folder_commands, gate_command
-from benchmark.errors import EXIT_CODES, BenchmarkError, shown
-from benchmark.options import MemoryLimit, Retry, TimeLimit, Trackers, Workers
+from benchmark.errors import EXIT_CODES, BenchmarkError, UsageError, shown
+from benchmark.options import (
+    Address,
+    CpusPerCell,
+    Executor,
+    ExecutorName,
+    GpusPerCell,
+    MemoryLimit,
+    Retry,
+    TimeLimit,
+    Trackers,
+    Workers,
+)
 
 # Typer carries its own copy of click in newer versions; this finds the class in either.
 _CommandLineError: Any = next(
@@ -86,6 +97,10 @@ def run(
     workers: Workers = None,
     time_limit: TimeLimit = None,
     memory_limit: MemoryLimit = None,
+    executor: Executor = ExecutorName.LOCAL,
+    address: Address = None,
+    cpus_per_cell: CpusPerCell = None,
+    gpus_per_cell: GpusPerCell = None,
     retry: Retry = None,
     tracker: Trackers = None,
     dry_run: DryRun = False,
@@ -100,14 +115,26 @@ def run(
     values, origins = suites.read(suite)
     overrides.select(values, origins, methods, rewards, seeds)
     overrides.apply(values, origins, changes)
-    given = {"workers": workers, "time_limit": time_limit, "memory_limit": memory_limit}
+    given = {
+        "workers": workers,
+        "time_limit": time_limit,
+        "memory_limit": memory_limit,
+        "cpus_per_cell": cpus_per_cell,
+        "gpus_per_cell": gpus_per_cell,
+    }
     overrides.replace(values, origins, given)
     checked = suites.check(values, origins)
+    on_ray = executor is ExecutorName.RAY
+    if address is not None and not on_ray:
+        raise UsageError(f"--address {address}: only with --executor ray")
+    if on_ray:
+        from benchmark import ray_executor  # noqa: F401 (told before anything runs)
 
     from benchmark import resolution, summary
     from benchmark import run as runs
 
-    planned = runs.plan(resolution.resolve(checked, origins), out, _command(), retried)
+    resolved = resolution.resolve(checked, origins)
+    planned = runs.plan(resolved, out, _command(), retried, runs.Executor(on_ray, address))
     if dry_run:
         summary.print_plan(planned)
     else:

@@ -36,8 +36,9 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe(command: str, threads: int) -> Environment:
-    """The environment of a cell that runs here with so many threads."""
+def describe(command: str, threads: int, may_use_gpu: bool = True) -> Environment:
+    """The environment of a cell that runs here with so many threads, and on a GPU, if there is one
+    and it may."""
     commit, dirty = _commit(Path(__file__).resolve())
     return Environment(
         commit=commit,
@@ -47,7 +48,7 @@ def describe(command: str, threads: int) -> Environment:
         platform=platform.platform(),
         cpu=_cpu(),
         cpu_threads=threads,
-        gpu=_gpu(),
+        gpu=_gpu() if may_use_gpu else None,
         command=command,
     )
 

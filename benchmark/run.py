@@ -46,6 +46,16 @@ from results.states import FAILURES, State
 
 
 @dataclass(frozen=True)
+class Executor:
+    """What runs the cells."""
+
+    on_ray: bool = False
+    """A Ray cluster, in place of this machine's processes."""
+    address: str | None = None
+    """Of the cluster; see ``benchmark.ray_executor``."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a run will do, decided before anything runs."""
 
@@ -57,6 +67,7 @@ class Plan:
     """Digest of the model's."""
     retried: Sequence[State] = ()
     """States whose cells are run again."""
+    executor: Executor = Executor()
 
     def standing(self) -> dict[str, CellStanding]:
         """How the cells stand now, by id; stale are those of another key than theirs would be."""
@@ -73,7 +84,11 @@ class Plan:
 
 
 def plan(
-    resolved: ResolvedSuite, out: Path | None, command: str, retried: Sequence[State] = ()
+    resolved: ResolvedSuite,
+    out: Path | None,
+    command: str,
+    retried: Sequence[State] = (),
+    executor: Executor = Executor(),
 ) -> Plan:
     """Check all that can be checked before running; raises ``UsageError``."""
     suite = resolved.suite
@@ -112,7 +127,7 @@ def plan(
     )
     run_folder.check_usable(folder, record)
     weights = declared.conditions["model"]
-    return Plan(resolved, record, cells, folder, weights, retried)
+    return Plan(resolved, record, cells, folder, weights, retried, executor)
 
 
 def sources(resolved: ResolvedSuite) -> dict[str, list[str]]:
@@ -162,24 +177,35 @@ def execute(plan: Plan, trackers: Sequence[str] = ()) -> None:
     print(f"run {plan.folder}: {standing.sentence(cells, plan.retried)}", flush=True)
     missing = standing.to_run(cells, plan.retried)
     missing += [cell_id for cell_id, cell in cells.items() if cell.state == "running"]
-    if missing:
-        _run_cells(plan, {cell_id: cells[cell_id] for cell_id in missing}, trackers)
-    if missing or measurement.is_cut_short(plan.folder, [cell.id for cell in plan.cells]):
-        measurement.measure_run(plan.folder, list(metrics.registry()))
-    report = write_report(plan.folder)
+    ended = _run_cells(plan, {name: cells[name] for name in missing}, trackers) if missing else {}
+    unwritten = ""
+    try:
+        if missing or measurement.is_cut_short(plan.folder, [cell.id for cell in plan.cells]):
+            measurement.measure_run(plan.folder, list(metrics.registry()))
+        report = write_report(plan.folder)
+    except (OSError, UsageError) as error:  # of the disk; the cells have ended all the same
+        unwritten = f"no report: {error}"
     run = store.read_run(plan.folder)
     summary.print_summary(run)
     summary.print_densities(run)
-    print(f"report {report}")
-    failed = {name: cell for name, cell in run.cells.items() if cell.status.state in FAILURES}
+    if not unwritten:
+        print(f"report {report}")
+    # A status that the disk had no room for is known here alone.
+    statuses = {name: ended.get(name, cell.status) for name, cell in run.cells.items()}
+    failed = [name for name, status in statuses.items() if status.state in FAILURES]
     if failed:
-        raise CellsFailed(f"{len(failed)} of {len(run.cells)} cells failed: {', '.join(failed)}")
+        told = f"{len(failed)} of {len(run.cells)} cells failed: {', '.join(failed)}"
+        raise CellsFailed("; ".join(part for part in (told, unwritten) if part))
+    if unwritten:
+        raise UsageError(unwritten)
 
 
-def _run_cells(plan: Plan, missing: Mapping[str, CellStanding], trackers: Sequence[str]) -> None:
+def _run_cells(
+    plan: Plan, missing: Mapping[str, CellStanding], trackers: Sequence[str]
+) -> dict[str, StatusRecord]:
+    """Run cells; the status of each that ended here."""
     suite = plan.resolved.suite
     cells = {cell.id: cell for cell in plan.cells}
-    count = suite.workers or capacity.workers(suite.model, len(missing))
     surroundings = environment.describe(plan.record.command, suite.threads)
 
     def job_of(cell_id: str) -> CellJob:
@@ -194,7 +220,6 @@ def _run_cells(plan: Plan, missing: Mapping[str, CellStanding], trackers: Sequen
             checkpoint_every=suite.checkpoint_every,
         )
 
-    limits = Limits(suite.time_limit, suite.memory_limit)
     weights = {name: expected_work(plan, cells[name]) for name in missing}
     with (
         display(weights) as shown,
@@ -203,12 +228,34 @@ def _run_cells(plan: Plan, missing: Mapping[str, CellStanding], trackers: Sequen
         seen = {cell_id: cell.status for cell_id, cell in missing.items()}
         work = SharedCells(plan.folder, seen, job_of, show)
         try:
-            workers.run_all(work, count, suite.threads, limits, show)
+            return _run_work(plan, work, show) | work.not_begun
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None
         except OSError as error:
             raise UsageError(f"cannot write to {plan.folder}: {error.strerror}") from error
+
+
+def _run_work(
+    plan: Plan, work: SharedCells, on_progress: workers.OnProgress
+) -> dict[str, StatusRecord]:
+    suite = plan.resolved.suite
+    limits = Limits(suite.time_limit, suite.memory_limit)
+    if not plan.executor.on_ray:
+        count = suite.workers or capacity.workers(suite.model, len(work.waiting))
+        return workers.run_all(work, count, suite.threads, limits, on_progress)
+    from benchmark import ray_executor
+
+    cluster = ray_executor.Cluster(
+        address=plan.executor.address,
+        cpus=suite.cpus_per_cell or suite.threads,
+        gpus=0.0 if suite.model.device == "cpu" else suite.gpus_per_cell,
+        at_a_time=suite.workers,
+    )
+    sources = plan.record.sources
+    return ray_executor.run_all(
+        work, cluster, plan.folder, sources, suite.threads, limits, on_progress
+    )
 
 
 def cell_config(plan: Plan, cell: Cell) -> CellConfig:

@@ -21,6 +21,8 @@ HOW_NOT_WHAT = (
     "time_limit",
     "memory_limit",
     "checkpoint_every",
+    "cpus_per_cell",
+    "gpus_per_cell",
 )
 """Parts of a suite that do not decide what its cells measure."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class SharedCells:
     on_progress: OnProgress
     claims: Claims = field(init=False)
     waiting: list[str] = field(init=False)
+    not_begun: dict[str, StatusRecord] = field(default_factory=dict)
+    """Cells that could not even begin, as on a full disk; nothing on the disk says so."""
 
     def __post_init__(self) -> None:
         self.claims = Claims(self.folder)
@@ -39,14 +42,25 @@ class SharedCells:
         """A cell to run now; None if there is none, or others work on all that are left."""
         for cell_id in list(self.waiting):
             # Looked at again once it is claimed: it may have ended between the two.
-            if self._ended_elsewhere(cell_id) or not self.claims.take(cell_id):
-                continue
-            if self._ended_elsewhere(cell_id):
-                self.claims.release(cell_id)
+            try:
+                if self._ended_elsewhere(cell_id) or not self.claims.take(cell_id):
+                    continue
+                if self._ended_elsewhere(cell_id):
+                    self.claims.release(cell_id)
+                    continue
+                job = self.job_of(cell_id)
+            except OSError as error:
+                self._cannot_begin(cell_id, str(error))
                 continue
             self.waiting.remove(cell_id)
-            return self.job_of(cell_id)
+            return job
         return None
+
+    def _cannot_begin(self, cell_id: str, reason: str) -> None:
+        self.claims.release(cell_id)
+        self.waiting.remove(cell_id)
+        self.not_begun[cell_id] = StatusRecord(state="failed", reason=reason)
+        self.on_progress(cell_id, CellProgress(1.0, "failed", reason))
 
     def _ended_elsewhere(self, cell_id: str) -> bool:
         """Whether another run has ended the cell; it is waited for no more then."""
@@ -66,7 +80,8 @@ class SharedCells:
 
     def started(self, cell_id: str, process: int) -> None:
         """A cell has a process."""
-        self.claims.add_process(cell_id, process)
+        with suppress(OSError):  # a full disk; the run's own process holds the claim
+            self.claims.add_process(cell_id, process)
 
     def ended(self, cell_id: str) -> None:
         """A cell's last status is written."""

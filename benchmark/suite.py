@@ -204,6 +204,18 @@ class Suite(Settings):
     """Most seconds of a cell, all that it does; one that takes longer is ended, ``timed out``."""
     memory_limit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """Most GiB of resident memory of a cell; one that takes more is ended, ``failed``."""
+    cpus_per_cell: float | None = Field(default=None, gt=0)
+    """Of a Ray cluster, what is kept for each cell; by default one for each of its threads."""
+    gpus_per_cell: float | None = Field(default=None, ge=0)
+    """Of a Ray cluster, what is kept for each cell: a number, or a share of one, such as 0.5; by
+    default one where the cluster has any and ``model.device`` is not ``cpu``."""
+
+    @field_validator("cpus_per_cell", "gpus_per_cell")
+    @classmethod
+    def _share_or_number(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and value != round(value):
+            raise ValueError("above 1 it has to be a whole number")
+        return value
 
     @field_validator("methods", mode="before")
     @classmethod

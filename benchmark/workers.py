@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from benchmark import stopping
 from benchmark.errors import Interrupted
@@ -96,7 +96,7 @@ def run_all(
     running: list[_Running] = []
     statuses: dict[str, StatusRecord] = {}
     total = len(work.waiting)
-    with _sigterm_as_interrupt():
+    with sigterm_as_interrupt():
         try:
             while work.waiting or running:
                 while len(running) < workers and (job := work.take()):
@@ -111,7 +111,7 @@ def run_all(
                     if not ended.lost:
                         status = statuses[ended.cell_id] = _final_status(ended)
                         work.ended(ended.cell_id)
-                        on_progress(ended.cell_id, _final_progress(status))
+                        on_progress(ended.cell_id, final_progress(status))
         except KeyboardInterrupt:
             _stop(running, work)
             raise Interrupted(f"interrupted with {len(statuses)} of {total} cells ended") from None
@@ -125,7 +125,7 @@ def _keep_limits(running: Sequence[_Running], limits: Limits) -> None:
     """End the cells that are over a limit."""
     for each in running:
         seconds = time.monotonic() - each.since
-        said = {"seconds": seconds, **each.job.identity}
+        said: dict[str, Any] = {"seconds": seconds, **each.job.identity}
         if each.ended_as is not None:
             each.end(each.ended_as)
         elif reason := limits.overtime(seconds):
@@ -168,7 +168,10 @@ def _run_in_process(job: CellJob, events: Connection, threads: int) -> None:
     from benchmark.cell import run_cell
 
     torch.set_num_threads(threads)
-    run_cell(job, tell, stop)
+    try:
+        run_cell(job, tell, stop)
+    except OSError as error:  # of the disk: not even a status could be written
+        events.send(StatusRecord(state="failed", reason=str(error), **job.identity))
 
 
 def _telling(events: Connection) -> Callable[[CellProgress], None]:
@@ -209,9 +212,14 @@ def _wait(running: Sequence[_Running], on_progress: OnProgress) -> None:
 
 def _receive(cell: _Running, on_progress: OnProgress) -> None:
     try:
-        on_progress(cell.cell_id, cell.events.recv())
+        event = cell.events.recv()
     except (EOFError, OSError):
         cell.open = False
+        return
+    if isinstance(event, StatusRecord):
+        cell.ended_as = cell.ended_as or event
+    else:
+        on_progress(cell.cell_id, event)
 
 
 def _drain(cell: _Running, on_progress: OnProgress) -> None:
@@ -223,22 +231,29 @@ def _drain(cell: _Running, on_progress: OnProgress) -> None:
 
 def _final_status(cell: _Running) -> StatusRecord:
     """The status the process left; if it was cut short, one that says so takes its place."""
-    status = _left(cell)
+    cell.process.join()
+    status = left(cell.job)
     if status is not None and (cell.ended_as is None or status.state == "done"):
         return status
     status = cell.ended_as or StatusRecord(
         state="failed", reason=_ending(cell.process.exitcode), **cell.job.identity
     )
-    store.write_json(cell.job.folder / "status.json", status)
+    record(cell.job, status)
     return status
 
 
-def _left(cell: _Running) -> StatusRecord | None:
-    """The final status that the process left, once it has ended; None if it was cut short."""
-    cell.process.join()
-    path = cell.job.folder / "status.json"
+def left(job: CellJob) -> StatusRecord | None:
+    """The final status that a cell has left once it has ended; None if it was cut short."""
+    path = job.folder / "status.json"
     status = store.read_json(path, StatusRecord) if path.exists() else None
     return status if status and status.state in ("done", *FAILURES) else None
+
+
+def record(job: CellJob, status: StatusRecord) -> None:
+    """Write a cell's status, where the disk lets one: without it the cell has no results, and a
+    later run does it again."""
+    with suppress(OSError):
+        store.write_json(job.folder / "status.json", status)
 
 
 def _ending(exit_code: int | None) -> str:
@@ -250,7 +265,8 @@ def _ending(exit_code: int | None) -> str:
     return f"the process was ended by {name}{memory}; {log}"
 
 
-def _final_progress(status: StatusRecord) -> CellProgress:
+def final_progress(status: StatusRecord) -> CellProgress:
+    """What is told of a cell that has ended."""
     return CellProgress(1.0, status.state, status.reason or f"in {status.seconds:.0f} s")
 
 
@@ -270,16 +286,14 @@ def _stop(running: Sequence[_Running], work: Work) -> None:
             each.process.join()
         if each.lost:
             continue
-        if _left(each) is None:
+        if left(each.job) is None:
             status = StatusRecord(state="interrupted", reason="interrupted", **each.job.identity)
-            # Without it the cell is as interrupted, once its claim is gone.
-            with suppress(OSError):
-                store.write_json(each.job.folder / "status.json", status)
+            record(each.job, status)
         work.ended(each.cell_id)
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
     """Treat SIGTERM as Ctrl-C, so that a run ends in good order either way."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -12,8 +12,18 @@ from results.scores import NO_REWARD
 from results.store import Cell
 
 START = ["python", "-m", "benchmark", "run"]
-REPLACED = ("--methods", "--rewards", "--seeds", "--out", "--workers")
-"""Options of ``run`` that say which cells, where to, and how many at a time."""
+REPLACED = (
+    "--methods",
+    "--rewards",
+    "--seeds",
+    "--out",
+    "--workers",
+    "--executor",
+    "--address",
+    "--cpus-per-cell",
+    "--gpus-per-cell",
+)
+"""Options of ``run`` that say which cells, where to, how many at a time, and what runs them."""
 
 
 def key(cell: Cell) -> str:

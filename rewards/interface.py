@@ -113,7 +113,11 @@ class Reward:
     ) -> Tensor:
         # Rewards differ by less between two images than bf16 resolves.
         with torch.autocast(images.device.type, enabled=False):
-            scores = formula(images, prompts).float()
+            scores = formula(images, prompts)
+        if not isinstance(scores, Tensor):
+            kind = type(scores).__name__
+            raise TypeError(f"reward {self.name!r} returned {kind}, not a tensor")
+        scores = scores.float()
         if scores.shape != images.shape[:1]:
             raise RuntimeError(
                 f"reward {self.name!r} returned shape {list(scores.shape)} for {len(images)} images"
