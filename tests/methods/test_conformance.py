@@ -50,10 +50,10 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
                 "unet_backward": PASS,
                 "vae_decode": IMAGES * (STEPS + 1),
                 "reward_calls": IMAGES * (STEPS + 1),
-                "optimizer_steps": 2,
+                "optimizer_steps": updates,
             },
         )
-        for name in ("dag", "dag-kl")
+        for name, updates in (("dag", 2), ("dag-kl", 1))
     ],
     *[
         (

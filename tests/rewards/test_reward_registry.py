@@ -70,8 +70,8 @@ def test_a_new_file_is_a_new_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     import torch
 
     (tmp_path / "brightness.py").write_text(NEW_REWARD)
-    monkeypatch.setattr(rewards, "__path__", [*rewards.__path__, str(tmp_path)])
     monkeypatch.setattr(rewards, "_REGISTERED", dict(rewards.registry()))
+    monkeypatch.setattr(rewards, "__path__", [*rewards.__path__, str(tmp_path)])
     assert set(rewards.registry()) == EXPECTED | {"brightness"}
     assert rewards.load("brightness")(torch.ones(2, 3, 8, 8), ["", ""]).tolist() == [1.0, 1.0]
 
