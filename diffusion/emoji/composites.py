@@ -104,6 +104,11 @@ class Composites:
     def __len__(self) -> int:
         return len(self.pictures) * COMPOSITES_PER_PICTURE
 
+    def to(self, device: torch.device) -> Composites:
+        """Move the cut-outs; composites are rendered where they are."""
+        self.cutouts, self.colours = self.cutouts.to(device), self.colours.to(device)
+        return self
+
     @staticmethod
     def held_out(numbers: torch.Tensor) -> torch.Tensor:
         """Whether composites are held out: two of sixteen a picture, a different pair each."""
@@ -130,10 +135,13 @@ class Composites:
         return picture.subject, picture.style, background
 
     def draw(self, n: int, weights: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """``n`` training composites, pictures drawn in proportion to ``weights``."""
+        """``n`` training composites, pictures drawn in proportion to ``weights``.
+
+        Weights, generator and the numbers that come back are on one device.
+        """
         picture = torch.multinomial(weights, n, replacement=True, generator=generator)
         # Fourteen of sixteen variants are for training; draw among those directly.
-        variants = torch.arange(COMPOSITES_PER_PICTURE).expand(n, -1)
+        variants = torch.arange(COMPOSITES_PER_PICTURE, device=weights.device).expand(n, -1)
         numbers = picture[:, None] * COMPOSITES_PER_PICTURE + variants
         allowed = (~self.held_out(numbers)).float()
         variant = torch.multinomial(allowed, 1, generator=generator)[:, 0]
@@ -145,7 +153,7 @@ def draw_mentions(n: int, generator: torch.Generator) -> torch.Tensor:
 
     Both in half of the captions, one of them in a third, neither in a sixth.
     """
-    kind = torch.rand(n, generator=generator)
+    kind = torch.rand(n, generator=generator, device=generator.device)
     style = (kind < 1 / 2) | ((kind >= 1 / 2) & (kind < 2 / 3))
     background = (kind < 1 / 2) | ((kind >= 2 / 3) & (kind < 5 / 6))
     return torch.stack([style, background], dim=1)

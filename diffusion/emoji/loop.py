@@ -14,8 +14,10 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-Loss = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, float]]]
+Loss = Callable[[torch.Generator], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+"""From the loop's generator to a loss and what is logged beside it, scalars all."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ def train(
     """Train ``modules`` in place and leave them holding the averaged weights.
 
     ``folder`` receives ``checkpoint.pt`` and ``log.jsonl``; a second call goes on from there.
+    The generator that ``loss`` is given is on the device of the modules.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = folder / "checkpoint.pt"
@@ -51,14 +54,14 @@ def train(
     optimizer = torch.optim.AdamW(
         parameters, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
     )
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator(device := parameters[0].device).manual_seed(seed)
     ema = {name: value.clone() for name, value in modules.state_dict().items()}
     step, seconds = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, weights_only=True, map_location=device)
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
+        generator.set_state(state["generator"].cpu())
         ema, step, seconds = state["ema"], state["step"], state["seconds"]
         print(f"{folder.name}: going on from step {step}", flush=True)
 
@@ -74,7 +77,7 @@ def train(
         torch.save(state, checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)
 
-    running: dict[str, float] = {}
+    running: dict[str, torch.Tensor] = {}
     last_save = time.monotonic()
     while step < schedule.steps:
         start = time.monotonic()
@@ -88,8 +91,9 @@ def train(
         step += 1
         _update_average(ema, modules, min(schedule.ema_decay, step / (step + 10)))
         seconds += time.monotonic() - start
-        for name, number in {"loss": value.item(), **logged}.items():
-            running[name] = 0.98 * running.get(name, number) + 0.02 * number
+        for name, number in {"loss": value.detach(), **logged}.items():
+            # Tensors until they are reported: reading one makes the program wait for a GPU.
+            running[name] = running.get(name, number).lerp(number, 0.02)
         if step % 50 == 0 or step == schedule.steps:
             _report(folder, step, schedule.steps, seconds, running)
         if time.monotonic() - last_save > schedule.checkpoint_seconds:
@@ -102,17 +106,23 @@ def train(
 
 @torch.no_grad()
 def _update_average(ema: dict[str, torch.Tensor], modules: nn.Module, decay: float) -> None:
-    for name, value in modules.state_dict().items():
-        if value.is_floating_point():
-            ema[name].lerp_(value, 1 - decay)
-        else:
-            ema[name].copy_(value)
+    state = modules.state_dict()
+    floating = [name for name, value in state.items() if value.is_floating_point()]
+    # All at once: one by one they would be hundreds of small calls a step.
+    get_ema_multi_avg_fn(decay)(
+        [ema[name] for name in floating], [state[name] for name in floating], 0
+    )
+    for name in state.keys() - set(floating):
+        ema[name].copy_(state[name])
 
 
-def _report(folder: Path, step: int, steps: int, seconds: float, running: dict) -> None:
-    record = {"step": step, "seconds": round(seconds, 1), **running}
+def _report(
+    folder: Path, step: int, steps: int, seconds: float, running: dict[str, torch.Tensor]
+) -> None:
+    means = {name: value.item() for name, value in running.items()}
+    record = {"step": step, "seconds": round(seconds, 1), **means}
     with open(folder / "log.jsonl", "a") as log:
         log.write(json.dumps(record) + "\n")
-    numbers = "  ".join(f"{name} {value:.4f}" for name, value in running.items())
+    numbers = "  ".join(f"{name} {value:.4f}" for name, value in means.items())
     left = (steps - step) * seconds / max(step, 1) / 60
     print(f"{folder.name} {step}/{steps}  {numbers}  {left:.0f} min left", flush=True)

@@ -56,10 +56,10 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
     Images are in [-1, 1]. The blur and noise stand for what a decoder leaves of small details.
     """
-    n = len(images)
+    n, device = len(images), images.device
 
     def uniform(low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator)
+        return low + (high - low) * torch.rand(n, 1, 1, 1, generator=generator, device=device)
 
     zoom, shift_x, shift_y = uniform(0.85, 1.18), uniform(-0.12, 0.12), uniform(-0.12, 0.12)
     zero = torch.zeros_like(zoom)
@@ -72,7 +72,7 @@ def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     images = images.lerp(small, uniform(-0.3, 1.0).clamp(min=0))
     coarse = F.interpolate(F.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
     images = images.lerp(coarse, uniform(-0.5, 0.9).clamp(min=0))
-    noise = torch.randn(images.shape, generator=generator)
+    noise = torch.randn(images.shape, generator=generator, device=device)
     images = images * uniform(0.8, 1.15) + uniform(-0.12, 0.12) + noise * uniform(0, 0.12)
     return images.clamp(-1, 1)
 
@@ -103,10 +103,11 @@ def train_scorer(
         torch.manual_seed(seed)
         model = open_clip.CLIP(**config).to(memory_format=torch.channels_last)
         style_head = nn.Linear(config["embed_dim"], 3)
-    modules = nn.ModuleDict({"clip": model, "style_head": style_head})
+    device = weights.device
+    modules = nn.ModuleDict({"clip": model, "style_head": style_head}).to(device)
     subjects = {p.subject: index for index, p in enumerate(composites.pictures)}
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         # Half of the batch is drawn freely; the other half shows the same subjects in another
         # style or on another background, so that those words must be read too.
         first = composites.draw(batch_size // 2, weights, generator)
@@ -121,11 +122,12 @@ def train_scorer(
             )
         ]
         facts = torch.tensor([_fact(composites, number, subjects) for number in numbers.tolist()])
+        facts = facts.to(device)
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             image_features = model.encode_image(images)
         image_features = F.normalize(image_features.float(), dim=1)
-        text_features = model.encode_text(_tokens(tokenizer, captions), normalize=True)
+        text_features = model.encode_text(_tokens(tokenizer, captions).to(device), normalize=True)
         logits = model.logit_scale.clamp(max=4.6).exp() * image_features @ text_features.T
         target = true_of(facts, mentions).float()
         rows = F.cross_entropy(logits, target / target.sum(1, keepdim=True))
@@ -134,7 +136,7 @@ def train_scorer(
         style = F.cross_entropy(style_logits, facts[:, 1])
         hit = target.gather(1, logits.argmax(1, keepdim=True)).mean()
         total = (rows + columns) / 2 + STYLE_WEIGHT * style
-        return total, {"style": style.item(), "top1": hit.item()}
+        return total, {"style": style.detach(), "top1": hit}
 
     train(modules, loss, schedule, folder, seed)
     with torch.no_grad():  # the factor 10 above belongs to the head
@@ -160,8 +162,8 @@ def _siblings(
     chosen = []
     for number in first.tolist():
         group = groups[composites.describe(number)[0]]
-        pick = torch.randint(len(group), (1,), generator=generator).item()
-        one_hot = torch.zeros(len(composites.pictures))
+        pick = torch.randint(len(group), (1,), generator=generator, device=first.device).item()
+        one_hot = torch.zeros(len(composites.pictures), device=first.device)
         one_hot[group[int(pick)]] = 1
         chosen.append(composites.draw(1, one_hot, generator))
     return torch.cat(chosen)

@@ -9,12 +9,20 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion.emoji.composites import Composites, caption, draw_mentions
+from diffusion.emoji.composites import (
+    BACKGROUND_NAMES,
+    COMPOSITES_PER_PICTURE,
+    Composites,
+    caption,
+    draw_mentions,
+)
 from diffusion.emoji.loop import Schedule, train
 from diffusion.emoji.text import CONTEXT_LENGTH
 
 PROMPT_DROPOUT = 0.1
 """Share of captions replaced by the empty one, for classifier-free guidance."""
+BARE_NOUNS = 0.1
+"""Share of the others that are a noun without an article."""
 SNR_GAMMA = 5.0
 """Loss weight min(SNR, gamma) / SNR (Min-SNR, arXiv 2303.09556)."""
 
@@ -66,28 +74,64 @@ def build_text_encoder(vocabulary: int) -> CLIPTextModel:
 
 @torch.no_grad()
 def encode_all(vae: AutoencoderKL, composites: Composites, cache: Path) -> torch.Tensor:
-    """Latent (mean, standard deviation) of every composite: fp16 ``[n, 2, 8, 8, 8]``, cached."""
+    """Latent (mean, standard deviation) of every composite: fp16 ``[n, 2, 8, 8, 8]``, cached.
+
+    Computed where the composites are, returned on the CPU.
+    """
     if cache.exists():
         return torch.load(cache, weights_only=True)
     pairs = []
-    vae = vae.to(memory_format=torch.channels_last)
-    for numbers in torch.arange(len(composites)).split(256):
+    device = composites.cutouts.device
+    vae = vae.to(device, memory_format=torch.channels_last)
+    for numbers in torch.arange(len(composites), device=device).split(256):
         images = composites.render(numbers) * 2 - 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(images.contiguous(memory_format=torch.channels_last)).latent_dist
-        pairs.append(torch.stack([posterior.mean, posterior.std], dim=1).half())
+        pairs.append(torch.stack([posterior.mean, posterior.std], dim=1).half().cpu())
     latents = torch.cat(pairs)
     torch.save(latents, cache.with_suffix(".tmp"))
     cache.with_suffix(".tmp").replace(cache)
     return latents
 
 
-def encode_captions(tokenizer: CLIPTokenizer, text_encoder: CLIPTextModel, texts: list[str]):
-    """Text states ``[n, 24, 128]``, padded to the full length as the pipeline does."""
-    tokens = tokenizer(
-        texts, padding="max_length", truncation=True, max_length=CONTEXT_LENGTH, return_tensors="pt"
-    )
-    return text_encoder(tokens.input_ids).last_hidden_state
+class Captions:
+    """Tokens of every caption there can be, so that training draws rows of a table.
+
+    A picture has 19: with and without its style, each without a background and on one of eight,
+    and last the bare noun, as in the prompt list of DDPO. The empty caption is the table's end.
+    """
+
+    def __init__(self, composites: Composites, tokenizer: CLIPTokenizer, device: torch.device):
+        texts = []
+        for picture in composites.pictures:
+            for style in (None, picture.style):
+                for background in (None, *BACKGROUND_NAMES):
+                    texts.append(caption(picture.subject, style, background))
+            texts.append(picture.subject)
+        texts.append("")
+        # Padded to the full length, as the pipeline does.
+        tokens = tokenizer(
+            texts,
+            padding="max_length",
+            truncation=True,
+            max_length=CONTEXT_LENGTH,
+            return_tensors="pt",
+        )
+        self.tokens = tokens.input_ids.to(device)
+        self.styles = 1 + len(BACKGROUND_NAMES)
+        self.per_picture = 2 * self.styles + 1
+
+    def draw(self, numbers: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Tokens ``[n, 24]`` of one caption for each composite, a tenth of them empty."""
+        n, device = len(numbers), numbers.device
+        with_style, with_background = draw_mentions(n, generator).unbind(1)
+        dropped = torch.rand(n, generator=generator, device=device) < PROMPT_DROPOUT
+        bare = torch.rand(n, generator=generator, device=device) < BARE_NOUNS
+        background = numbers % COMPOSITES_PER_PICTURE // 2
+        row = with_style * self.styles + with_background * (1 + background)
+        row = torch.where(bare, self.per_picture - 1, row)
+        row = row + numbers // COMPOSITES_PER_PICTURE * self.per_picture
+        return self.tokens[torch.where(dropped, len(self.tokens) - 1, row)]
 
 
 def train_unet(
@@ -101,46 +145,31 @@ def train_unet(
     batch_size: int,
     seed: int,
 ) -> nn.ModuleDict:
-    """Noise-prediction training; pictures drawn in proportion to ``weights``."""
+    """Noise-prediction training; pictures drawn in proportion to ``weights``, on their device."""
+    device = weights.device
     with torch.random.fork_rng(devices=[]):  # layers initialise from the global generator
         torch.manual_seed(seed)
         unet = build_unet().to(memory_format=torch.channels_last)
         text_encoder = build_text_encoder(len(tokenizer))
-    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder})
-    alphas_cumprod = DDIMScheduler(**SCHEDULER).alphas_cumprod
+    modules = nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}).to(device)
+    alphas_cumprod = DDIMScheduler(**SCHEDULER).alphas_cumprod.to(device)
+    latents = latents.to(device)
+    captions = Captions(composites, tokenizer, device)
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         numbers = composites.draw(batch_size, weights, generator)
         mean, std = latents[numbers].float().unbind(1)
-        noise, posterior_noise = torch.randn(2, *mean.shape, generator=generator).unbind(0)
+        noise, posterior_noise = torch.randn(
+            2, *mean.shape, generator=generator, device=device
+        ).unbind(0)
         clean = (mean + std * posterior_noise) * scaling_factor
-        timesteps = torch.randint(1000, (batch_size,), generator=generator)
+        timesteps = torch.randint(1000, (batch_size,), generator=generator, device=device)
         alpha = alphas_cumprod[timesteps][:, None, None, None]
         noisy = alpha.sqrt() * clean + (1 - alpha).sqrt() * noise
-        texts = _captions(composites, numbers, generator)
-        states = encode_captions(tokenizer, modules["text_encoder"], texts)
+        states = text_encoder(captions.draw(numbers, generator)).last_hidden_state
         noisy = noisy.contiguous(memory_format=torch.channels_last)
         error = (unet(noisy, timesteps, states).sample - noise).square().mean(dim=(1, 2, 3))
         snr = (alpha / (1 - alpha)).flatten()
-        return (error * snr.clamp(max=SNR_GAMMA) / snr).mean(), {"mse": error.mean().item()}
+        return (error * snr.clamp(max=SNR_GAMMA) / snr).mean(), {"mse": error.detach().mean()}
 
     return train(modules, loss, schedule, folder, seed).eval()
-
-
-def _captions(
-    composites: Composites, numbers: torch.Tensor, generator: torch.Generator
-) -> list[str]:
-    mentions = draw_mentions(len(numbers), generator).tolist()
-    dropped = (torch.rand(len(numbers), generator=generator) < PROMPT_DROPOUT).tolist()
-    bare = (torch.rand(len(numbers), generator=generator) < 0.1).tolist()
-    texts = []
-    for number, (with_style, with_background), drop, noun in zip(
-        numbers.tolist(), mentions, dropped, bare, strict=True
-    ):
-        subject, style, background = composites.describe(number)
-        text = caption(
-            subject, style if with_style else None, background if with_background else None
-        )
-        # Some captions are the bare noun, as in the prompt list of DDPO.
-        texts.append("" if drop else subject if noun else text)
-    return texts

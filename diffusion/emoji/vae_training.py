@@ -49,19 +49,20 @@ def train_vae(
 ) -> AutoencoderKL:
     """One phase of training in place: L1, edges, EfficientNet-Lite0 features, KL.
 
-    Pictures are drawn in proportion to ``weights``. Features are compared for a quarter of each
-    batch only: for all of it they would cost half of the step.
+    Pictures are drawn in proportion to ``weights``, on whose device all of it runs. Features are
+    compared for a quarter of each batch only: for all of it they would cost half of the step.
     """
-    vae = vae.to(memory_format=torch.channels_last).train()
-    perceptual = Lite0().requires_grad_(False).eval()
+    device = weights.device
+    vae = vae.to(device, memory_format=torch.channels_last).train()
+    perceptual = Lite0().requires_grad_(False).eval().to(device)
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         numbers = composites.draw(batch_size, weights, generator)
         images = composites.render(numbers) * 2 - 1
         images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16):
             posterior = vae.encode(images).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator)
+            noise = torch.randn(posterior.mean.shape, generator=generator, device=device)
             reconstruction = vae.decode(posterior.mean + posterior.std * noise).sample.float()
             some = slice(0, batch_size // 4)
             features = perceptual.stages(reconstruction[some])
@@ -75,8 +76,8 @@ def train_vae(
         kl = posterior.kl().float().mean() / images[0].numel()
         total = l1 + EDGE_WEIGHT * edges + perceptual_weight * similar + KL_WEIGHT * kl
         mse = F.mse_loss(reconstruction.detach().clamp(-1, 1), images) / 4
-        logged = {"l1": l1.item(), "perceptual": similar.item(), "kl": kl.item()}
-        return total, {**logged, "psnr_db": -10 * mse.log10().item()}
+        logged = {"l1": l1, "perceptual": similar, "kl": kl, "psnr_db": -10 * mse.log10()}
+        return total, {name: value.detach() for name, value in logged.items()}
 
     train(nn.ModuleDict({"vae": vae}), loss, schedule, folder, seed)
     vae.register_to_config(scaling_factor=_scaling_factor(vae, composites, seed))
@@ -91,7 +92,8 @@ def _feature_distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def _scaling_factor(vae: AutoencoderKL, composites: Composites, seed: int) -> float:
     """One over the standard deviation of the latents, as in Stable Diffusion (arXiv 2112.10752)."""
-    generator = torch.Generator().manual_seed(seed)
-    numbers = composites.draw(512, torch.ones(len(composites.pictures)), generator)
+    generator = torch.Generator(vae.device).manual_seed(seed)
+    alike = torch.ones(len(composites.pictures), device=vae.device)
+    numbers = composites.draw(512, alike, generator)
     means = [vae.encode(composites.render(n) * 2 - 1).latent_dist.mean for n in numbers.split(64)]
     return round(1 / torch.cat(means).std().item(), 5)

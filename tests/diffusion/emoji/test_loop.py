@@ -32,12 +32,12 @@ def noisy_loss(network: nn.ModuleDict, killed_at: int | None = None) -> Loss:
     """Regression on data drawn anew each step; raises in the call with number ``killed_at``."""
     calls = itertools.count()
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         if next(calls) == killed_at:
             raise Killed
         x = torch.randn(8, 3, generator=generator)
         error = (network["net"](x) - x.sum(1, keepdim=True)).square().mean()
-        return error, {"error": error.item()}
+        return error, {"error": error.detach()}
 
     return loss
 
@@ -129,7 +129,7 @@ def test_the_result_is_the_average_of_the_steps(tmp_path: Path) -> None:
     values: list[torch.Tensor] = []
     inner = noisy_loss(network)
 
-    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, float]]:
+    def loss(generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         values.append(weight.detach().clone())
         return inner(generator)
 

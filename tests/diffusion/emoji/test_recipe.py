@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from diffusion.emoji.catalogue import STYLES
 from diffusion.emoji.composites import Composites, caption
 from diffusion.emoji.pretrain import PHASES, Recipe, app, run_phases, smallest
 from diffusion.emoji.scorer_training import augment, true_of
+from diffusion.emoji.text import build_tokenizer, caption_corpus
+from diffusion.emoji.unet_training import Captions
 from diffusion.ledger import Ledger
 from diffusion.pipelines import load_policy
 from diffusion.randomness import generator
@@ -172,3 +175,38 @@ def test_install_copies_model_and_scorer(
     assert result.exit_code == 0, result.output
     assert (tmp_path / "diffusion" / "emoji" / "weights" / "model_index.json").is_file()
     assert (tmp_path / "rewards" / "emoji_scorer" / "open_clip_config.json").is_file()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_every_phase_on_a_gpu(composites: Composites, tmp_path: Path) -> None:
+    run_phases(smallest(Recipe()), composites, tmp_path, list(PHASES), torch.device("cuda"))
+    composites.to(torch.device("cpu"))  # other tests have them too
+    policy = load_policy(str(tmp_path / "unet" / "out"), seed=0, ledger=Ledger())
+    assert policy.latent_shape == (8, 8, 8)
+
+
+def test_a_caption_names_what_its_picture_shows(work: Path, composites: Composites) -> None:
+    """Every caption drawn is one of its composite's own; shares are those that are stated."""
+    tokenizer = build_tokenizer(caption_corpus(composites.pictures))
+    captions = Captions(composites, tokenizer, torch.device("cpu"))
+    numbers = torch.arange(len(composites)).repeat(40)
+    texts = tokenizer.batch_decode(captions.draw(numbers, generator(0)), skip_special_tokens=True)
+    seen = Counter()
+    for number, text in zip(numbers.tolist(), texts, strict=True):
+        subject, style, background = composites.describe(number)
+        kinds = {
+            "empty": "",
+            "bare": subject,
+            "subject": caption(subject),
+            "style": caption(subject, style),
+            "background": caption(subject, background=background),
+            "both": caption(subject, style, background),
+        }
+        spaceless = {kind: "".join(words.split()) for kind, words in kinds.items()}
+        (kind,) = [k for k, words in spaceless.items() if words == "".join(text.split())]
+        seen[kind] += 1
+    shares = {kind: count / len(numbers) for kind, count in seen.items()}
+    captioned = 0.9 * 0.9
+    expected = {"empty": 0.1, "bare": 0.09, "both": captioned / 2}
+    expected |= dict.fromkeys(("subject", "style", "background"), captioned / 6)
+    assert shares == pytest.approx(expected, abs=0.02)
