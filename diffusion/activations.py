@@ -2,7 +2,9 @@
 
 On torch's meta device a forward pass makes shapes alone, and autograd still says which tensors it
 would keep. So the figures are what the program asks for, not what an allocator makes of it:
-kernels' own workspaces and fragmentation come on top.
+kernels' own workspaces and fragmentation come on top. Attention is counted as a GPU has it: fused,
+it keeps its inputs, its output and a row's normaliser, where products kept apart, which torch takes
+on the meta device, keep every pair of positions.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from diffusion import architectures
@@ -67,6 +70,37 @@ class Activations:
 
 def unet_activations(name: str, batch: int, dtype: torch.dtype, rank: int = 4) -> Activations:
     """Of a model of ``architectures.RANDOM`` for a batch, both branches of guidance included."""
+    with _fused_attention():
+        return _activations(name, batch, dtype, rank)
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Inside, attention without a mask is the fused kernel's, of which torch knows the shapes."""
+    products = functional.scaled_dot_product_attention
+
+    def fused(
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attn_mask: torch.Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> torch.Tensor:
+        assert attn_mask is None and dropout_p == 0.0 and not enable_gqa
+        flash = torch.ops.aten._scaled_dot_product_flash_attention
+        return flash(query, key, value, 0.0, is_causal, False, scale=scale)[0]
+
+    functional.scaled_dot_product_attention = fused
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = products
+
+
+def _activations(name: str, batch: int, dtype: torch.dtype, rank: int) -> Activations:
     unet: Any = architectures.networks(name, "meta")["unet"].to(dtype)
     LoRA(unet, rank, rank, generator(0, "lora"))
     blocks: list[int] = []

@@ -63,7 +63,7 @@ def read(name: str) -> tuple[str, ...]:
 
 def _lines(which: PromptSet, path: str | None) -> list[Line]:
     if which.shipped:
-        return [Line(prompt) for prompt in read_lines(FOLDER / f"{which.name}.txt")]
+        return read_set(which, FOLDER / (which.file or f"{which.name}.txt"))
     place = Path(path) if path else ELSEWHERE / which.file
     if not place.exists():
         holds = f"{which.count} prompts, " if which.count else ""

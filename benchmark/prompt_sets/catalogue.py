@@ -20,7 +20,9 @@ class PromptSet:
     sha256: str = ""
     """Of its prompts in order, one a line; empty where only the number is known."""
     file: str = ""
-    """Where it is looked for below the folder ``prompts``; empty if it comes with the program."""
+    """Its file or folder; empty for ``NAME.txt``."""
+    by_path: bool = False
+    """Whether the user brings it, below the folder ``prompts`` or elsewhere."""
     column: str = ""
     """Column, or key, of the prompts in tables and in JSON objects."""
     subset_column: str = ""
@@ -36,7 +38,7 @@ class PromptSet:
     @property
     def shipped(self) -> bool:
         """Whether it comes with the program."""
-        return not self.file
+        return not self.by_path
 
 
 _EMOJI = "this project; animals of ddpo-pytorch"
@@ -58,6 +60,50 @@ SHIPPED = (
     PromptSet("simple-animals-held-out", 1, 6, "MIT", "AlignProp"),
     PromptSet("activities", 1, 135, "MIT", "ddpo-pytorch, nouns_activities"),
     PromptSet("imagenet-animals", 1, 398, "MIT", "ddpo-pytorch, imagenet_animals"),
+    PromptSet(
+        "partiprompts",
+        1,
+        1632,
+        "Apache-2.0",
+        "PartiPrompts (arXiv 2206.10789); google-research/parti",
+        sha256="db0c2ddb1c8b2f7638acf694eb20ba6622d4cd2bddb2a5b66c92beddfbcde284",
+        file="partiprompts.tsv",
+        column="Prompt",
+        subset_column="Category",
+        subsets={
+            "Abstract": 51,
+            "Animals": 314,
+            "Artifacts": 287,
+            "Arts": 66,
+            "Food & Beverage": 74,
+            "Illustrations": 124,
+            "Indoor Scenes": 40,
+            "Outdoor Scenes": 131,
+            "People": 177,
+            "Produce & Plants": 50,
+            "Vehicles": 104,
+            "World Knowledge": 214,
+        },
+    ),
+    PromptSet(
+        "geneval",
+        1,
+        553,
+        "MIT",
+        "GenEval (arXiv 2310.11513), prompts/evaluation_metadata.jsonl; djghosh13/geneval",
+        sha256="55b6e3650e980c13daf30569eb666e000faf19bfc2b7b4cbe999fcdb7aa9d680",
+        file="geneval.jsonl",
+        column="prompt",
+        subset_column="tag",
+        subsets={
+            "single_object": 80,
+            "two_object": 99,
+            "counting": 80,
+            "colors": 94,
+            "position": 100,
+            "color_attr": 100,
+        },
+    ),
 )
 
 BY_PATH = (
@@ -68,6 +114,7 @@ BY_PATH = (
         "unknown",
         "DrawBench (arXiv 2205.11487); shunk031/DrawBench on the hub",
         file="drawbench.csv",
+        by_path=True,
         column="Prompts",
         subset_column="Category",
         subsets={
@@ -93,18 +140,9 @@ BY_PATH = (
         "Apache-2.0",
         "HPD v2 benchmark (arXiv 2306.09341); ymhao/HPDv2 on the hub",
         file="hpdv2",
+        by_path=True,
         subsets=dict.fromkeys(["anime", "concept-art", "paintings", "photo"], 800),
         held_out_first=10,
-    ),
-    PromptSet(
-        "partiprompts",
-        1,
-        1632,
-        "Apache-2.0",
-        "PartiPrompts (arXiv 2206.10789); google-research/parti",
-        file="PartiPrompts.tsv",
-        column="Prompt",
-        subset_column="Category",
     ),
     PromptSet(
         "pickapic",
@@ -114,27 +152,12 @@ BY_PATH = (
         "Pick-a-Pic (arXiv 2305.01569), validation_unique or test_unique; "
         "yuvalkirstain/pickapic_v1 on the hub",
         file="pickapic.csv",
+        by_path=True,
         column="caption",
     ),
     PromptSet(
-        "geneval",
-        1,
-        553,
-        "MIT",
-        "GenEval (arXiv 2310.11513), prompts/evaluation_metadata.jsonl; djghosh13/geneval",
-        file="geneval.jsonl",
-        column="prompt",
-        subset_column="tag",
-        subsets={
-            "single_object": 80,
-            "two_object": 99,
-            "counting": 80,
-            "colors": 94,
-            "position": 100,
-            "color_attr": 100,
-        },
+        "text", 1, 0, "yours", "a text file, one prompt a line", file="prompts.txt", by_path=True
     ),
-    PromptSet("text", 1, 0, "yours", "a text file, one prompt a line", file="prompts.txt"),
 )
 
 SETS = {found.name: found for found in (*SHIPPED, *BY_PATH)}

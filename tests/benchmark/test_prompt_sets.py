@@ -18,6 +18,7 @@ from benchmark.prompt_sets.catalogue import BY_PATH, SETS, SHIPPED
 from benchmark.prompt_sets.files import read_lines
 from diffusion.emoji.catalogue import COMMON_ANIMALS
 
+DATA = (".txt", ".tsv", ".jsonl")
 DRAWBENCH = SETS["drawbench"]
 HPD = SETS["hpdv2"]
 
@@ -51,12 +52,30 @@ def write_hpd(folder: Path) -> None:
 def test_shipped_sets_hold_what_they_state(which) -> None:
     prompts = prompt_sets.read(which.name)
     assert len(prompts) == len(set(prompts)) == which.count
-    assert list(prompts) == read_lines(prompt_sets.FOLDER / f"{which.name}.txt")
+    if not which.file:
+        assert list(prompts) == read_lines(prompt_sets.FOLDER / f"{which.name}.txt")
     prompt_sets._check(which, prompt_sets._lines(which, None), Path(which.name))
 
 
 def test_every_file_is_a_set() -> None:
-    assert sorted(path.stem for path in prompt_sets.FOLDER.glob("*.txt")) == prompt_sets.names()
+    found = [path for path in prompt_sets.FOLDER.iterdir() if path.suffix in DATA]
+    assert sorted(path.stem for path in found) == prompt_sets.names()
+
+
+def test_subsets_of_shipped_sets() -> None:
+    assert len(prompt_sets.read("partiprompts/Animals")) == 314
+    counting = prompt_sets.read("geneval/counting")
+    assert len(counting) == 80
+    assert all(re.fullmatch(r"a photo of (two|three|four) .+", prompt) for prompt in counting)
+    sides = [prompt_sets.read(f"partiprompts:{split}") for split in splits.SHARES]
+    assert sum(map(len, sides)) == 1632 and min(map(len, sides)) > 100
+
+
+def test_what_is_shipped_is_attributed() -> None:
+    text = (prompt_sets.FOLDER / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for which in SHIPPED:
+        if which.file:
+            assert which.file in text and which.source.split("; ")[1] in text
 
 
 def test_animals_and_their_activities() -> None:
@@ -187,11 +206,13 @@ def test_a_file_of_ones_own_is_split_too(tmp_path: Path) -> None:
         ("simple-animals:released-train", r"no split 'released-train'"),
         ("drawbench/Colours=BENCH", r"no subset 'Colours'; did you mean 'Colors'"),
         ("drawbench/Colors+=BENCH", r"no subset ''"),
-        ("partiprompts=BENCH", r"row 1 has no text 'Prompt'"),
+        ("pickapic=BENCH", r"row 1 has no text 'caption'"),
+        ("partiprompts=x.tsv", r"comes with the program and takes no path"),
+        ("partiprompts/Animal", r"no subset 'Animal'; did you mean 'Animals'"),
         ("pickapic=SHORT", r"SHORT\.txt holds 2 prompts of pickapic, and 500 are expected"),
         ("hpdv2=FOLDER", r"lacks anime\.json"),
-        ("geneval=BROKEN", r"BROKEN\.jsonl is no JSON"),
-        ("geneval=FOLDER", r"cannot be read"),
+        ("pickapic=BROKEN", r"BROKEN\.jsonl is no JSON"),
+        ("pickapic=FOLDER", r"cannot be read"),
         ("pickapic=BROKEN.parquet", r"BROKEN\.parquet cannot be read"),
     ],
 )
