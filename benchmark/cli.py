@@ -59,6 +59,9 @@ Methods = Annotated[
 ]
 Rewards = Annotated[str | None, typer.Option(help="Rewards, commas between.")]
 Seeds = Annotated[str | None, typer.Option(help="Seeds, such as 0-2 or 0,3,5.")]
+ModelName = Annotated[
+    str | None, typer.Option(help="Model to align, by name, folder or hub id: model.name.")
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -92,6 +95,7 @@ def run(
     methods: Methods = None,
     rewards: Rewards = None,
     seeds: Seeds = None,
+    model: ModelName = None,
     set_: Changes = None,
     out: RunFolder = None,
     workers: Workers = None,
@@ -110,7 +114,7 @@ def run(
     from benchmark import suite as suites
 
     tracking.check(tracker or [])
-    changes = [overrides.parse(text) for text in set_ or []]
+    changes = overrides.changes(set_ or [], model)
     retried = overrides.retried(retry)
     values, origins = suites.read(suite)
     overrides.select(values, origins, methods, rewards, seeds)
@@ -156,6 +160,7 @@ def throughput(
     warm_up: Annotated[
         int, typer.Option(min=0, help="Most rounds of warm-up; it ends once rounds are steady.")
     ] = 20,
+    model: ModelName = None,
     set_: Changes = None,
     out: Annotated[
         Path | None,
@@ -166,7 +171,7 @@ def throughput(
     from benchmark import overrides
     from benchmark import suite as suites
 
-    changes = [overrides.parse(text) for text in set_ or []]
+    changes = overrides.changes(set_ or [], model)
     values, origins = suites.read(suite)
     overrides.select(values, origins, methods, None, None)
     if reward is not None:

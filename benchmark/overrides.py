@@ -1,4 +1,4 @@
-"""Command-line options that change a suite: ``--methods``, ``--rewards``, ``--seeds``, ``--set``.
+"""Options that change a suite: ``--methods``, ``--rewards``, ``--seeds``, ``--model``, ``--set``.
 
 ``--set KEY=VALUE`` takes the key path of any field of the suite, or ``METHOD.OPTION``, short for
 ``methods.METHOD.OPTION``; ``METHOD`` alone takes a mapping of all its options. The value is read
@@ -37,6 +37,12 @@ def parse(text: str) -> Override:
     if not equals or not all(path):
         raise UsageError(f"{option}: not of the form KEY=VALUE, as in ddpo.learning_rate=1e-4")
     return Override(path, yaml_file.parse(value, option), option)
+
+
+def changes(texts: Sequence[str], model: str | None = None) -> list[Override]:
+    """All of ``--set`` as overrides, after ``--model``, which is short for ``model.name``."""
+    named = [] if model is None else [Override(("model", "name"), model, f"--model {model}")]
+    return [*named, *(parse(text) for text in texts)]
 
 
 def split_names(text: str, option: str) -> list[str]:

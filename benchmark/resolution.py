@@ -102,7 +102,10 @@ def _with_released(
 
 def _check_model_settings(suite: Suite, origins: Origins) -> None:
     """Raise ``UsageError`` for settings that the model cannot follow."""
-    models.find_model(suite.model.name)
+    try:
+        models.find_model(suite.model.name)
+    except UsageError as error:
+        raise UsageError(f"{origins.of(('model', 'name'))}: {error}") from error
     output = models.output(suite.model.name)
     known = encoders.registry()
     for name in suite.evaluation.encoders:

@@ -71,6 +71,7 @@ def test_an_error_from_outside(tmp_path: Path) -> None:
         (["--set", "ddpo.learning_rate=fast"], "--set ddpo.learning_rate=fast: methods.ddpo"),
         (["--rewards", "background"], "prompts.train: reward 'background': prompt"),
         (["--set", "model.name=emoij"], "unknown model 'emoij'; did you mean 'emoji'"),
+        (["--model", "emoij"], "--model emoij: model.name: unknown model 'emoij'; did you mean"),
     ],
 )
 def test_unknown_names(

@@ -42,6 +42,15 @@ def test_all_options_of_a_method_at_once() -> None:
     assert changed("ddpo={a: 1, b: 2}").methods["ddpo"] == {"a": 1, "b": 2}
 
 
+def test_the_model_by_its_own_option() -> None:
+    values, origins = suite.read("emoji")
+    overrides.apply(values, origins, overrides.changes(["model.eta=0.5"], "a/b"))
+    assert suite.check(values, origins).model.name == "a/b"
+    assert origins.of(("model", "name")) == "--model a/b"
+    overrides.apply(values, origins, overrides.changes(["model.name=emoji"], "a/b"))
+    assert suite.check(values, origins).model.name == "emoji"
+
+
 def test_later_wins() -> None:
     assert changed("budget.images=64", "budget.images=65").budget.images == 65
 
