@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from benchmark import folder_commands, gate_command
+from benchmark import calibrate_command, folder_commands, gate_command
 from benchmark.errors import EXIT_CODES, BenchmarkError, UsageError, shown
 from benchmark.options import (
     Address,
@@ -51,6 +51,7 @@ class Kind(StrEnum):
     MODELS = "models"
     METRICS = "metrics"
     PROMPTS = "prompts"
+    CALIBRATIONS = "calibrations"
 
 
 SuiteName = Annotated[str, typer.Option(help="Name of a suite, or path of a YAML file.")]
@@ -275,7 +276,7 @@ def fetch(
 
 @app.command("list")
 def list_(kind: Annotated[Kind, typer.Argument(help="What to list.")]) -> None:
-    """List what can be named: methods, rewards, suites, models, metrics or prompts."""
+    """List what can be named: methods, rewards, suites, models, metrics, prompts, calibrations."""
     from benchmark import listing
 
     listing.show(kind.value)
@@ -316,6 +317,7 @@ def doctor(
     raise typer.Exit(doctors.show(doctors.examine(suite, probe), json))
 
 
+app.command(epilog=_EXIT_CODES + ".")(calibrate_command.calibrate)
 app.command(epilog=gate_command.EPILOG)(gate_command.gate)
 for _function in folder_commands.COMMANDS:
     app.command(epilog=_EXIT_CODES + ".")(_function)

@@ -15,6 +15,7 @@ EXIT_CODES = {
     3: "nothing to report: no such run, damaged or incompatible results, too few images",
     4: "bad input: unknown name or key, malformed suite, unwritable folder, missing weights",
     5: "a method or reward does not conform; the lines before say what failed",
+    6: "an untrained model differs from what a calibration has stored; the table says where",
     130: "interrupted; the same command with --out RUN finishes the rest",
 }
 """Exit code to its meaning; 1 is left to defects of the program itself. ``gate`` has its own, in
@@ -71,6 +72,12 @@ class DoesNotConform(BenchmarkError):
     """A method or reward failed checks."""
 
     exit_code = 5
+
+
+class Differs(BenchmarkError):
+    """Scores of an untrained model are not those that a calibration has stored."""
+
+    exit_code = 6
 
 
 class Interrupted(BenchmarkError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmark import models, prompt_sets, suite, yaml_file
+from benchmark import calibration, calibrations, models, prompt_sets, suite, yaml_file
 from benchmark.terminal import Table, print_table
 
 
@@ -89,6 +89,15 @@ def list_prompts() -> Table:
     return table
 
 
+def list_calibrations() -> Table:
+    """Calibrations that come with the program, and where their values are from."""
+    table = _table("calibration", "values", "model", "prompts", "description")
+    for name in calibrations.names():
+        found = calibration.read(calibrations.find(name))
+        table.add_row(name, found.origin, found.model.name, found.prompts, found.description)
+    return table
+
+
 KINDS: dict[str, Callable[[], Table]] = {
     "methods": list_methods,
     "rewards": list_rewards,
@@ -96,6 +105,7 @@ KINDS: dict[str, Callable[[], Table]] = {
     "models": list_models,
     "metrics": list_metrics,
     "prompts": list_prompts,
+    "calibrations": list_calibrations,
 }
 
 

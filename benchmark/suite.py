@@ -38,7 +38,14 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 EncoderName = Literal[
-    "scorer", "efficientnet-lite0", "clip", "dinov2", "dreamsim", "lpips", "direction"
+    "scorer",
+    "efficientnet-lite0",
+    "clip",
+    "dinov2",
+    "dreamsim",
+    "dreamsim-ensemble",
+    "lpips",
+    "direction",
 ]
 
 

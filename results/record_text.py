@@ -20,17 +20,17 @@ class ResultsError(Exception):
 
 def dump(record: Record, indent: int | None = None) -> str:
     """JSON text of a record, on one line without ``indent``."""
-    return json.dumps(_plain(record.model_dump()), indent=indent, ensure_ascii=False)
+    return json.dumps(plain(record.model_dump()), indent=indent, ensure_ascii=False)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Non-finite floats as strings: JSON has no NaN, and pydantic reads these back as floats."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return value
 
 

@@ -169,6 +169,8 @@ def test_commands_are_accepted(
         expected = 3  # there is no such run here
     elif arguments[0] == "gate":
         expected = 4  # nor such a baseline
+    elif arguments[0] == "calibrate":
+        arguments += ["--prompts", "12", "--images", "2"]
     elif arguments[0] == "doctor":
         arguments.append("--no-probe")
     with pytest.raises(SystemExit) as exit_:

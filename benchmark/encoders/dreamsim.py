@@ -2,7 +2,7 @@
 
 DINO adapted by low-rank matrices so that its cosine distance follows people's judgements of which
 of two pictures is more like a third. The ensemble that the release takes by default adds two CLIP
-towers; this is the release's single network, a third of its cost.
+towers (``dreamsim_ensemble.py``); this is the release's single network, a third of its cost.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ ARCHIVE = (
 )
 ADAPTER_FILES = ("adapter_model.safetensors", "adapter_model.bin")
 PREFIX = "base_model.model.extractor_list.0.model."
+"""Of the adapter's names, by which peft found the network in the release's; the ensemble has more
+than number 0."""
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE = 224
 
@@ -52,6 +54,19 @@ def load_folders(backbone: Path, adapter: Path, device: torch.device) -> Encoder
 
     Raises ``ValueError`` if the two do not go together.
     """
+    network = load_dino(backbone, adapter, device)
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        token = network.forward_features(normalised(squared(images), MEAN, STD))[:, 0]
+        centred: Tensor = token - token.mean(dim=1, keepdim=True)
+        return centred
+
+    return encode
+
+
+def load_dino(backbone: Path, adapter: Path, device: torch.device) -> Any:
+    """The network up to its last block, adapted; raises ``ValueError``."""
     import timm
     from safetensors.torch import load_file
 
@@ -62,32 +77,28 @@ def load_folders(backbone: Path, adapter: Path, device: torch.device) -> Encoder
             config["architecture"], num_classes=0, **config.get("model_args", {})
         )
     state = load_file(backbone / "model.safetensors")
-    _merge(state, adapter)
+    merge(state, adapter, PREFIX)
     network.load_state_dict(state)
     network.norm = torch.nn.Identity()  # the release takes the last block as it is
-    network = network.float().eval().requires_grad_(False).to(device)
-
-    @torch.no_grad()
-    def encode(images: Tensor) -> Tensor:
-        # To a square, whatever the sides were, as in the release.
-        pixels = torch.nn.functional.interpolate(
-            images.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True
-        ).clamp(0, 1)
-        token = network.forward_features(normalised(pixels, MEAN, STD))[:, 0]
-        centred: Tensor = token - token.mean(dim=1, keepdim=True)
-        return centred
-
-    return encode
+    return network.float().eval().requires_grad_(False).to(device)
 
 
-def _merge(state: dict[str, Tensor], adapter: Path) -> None:
-    """Add ``lora_alpha / r`` times each pair of low-rank matrices to the weight it adapts."""
+def squared(images: Tensor) -> Tensor:
+    """Images at 224 x 224, whatever their sides were, as in the release."""
+    return torch.nn.functional.interpolate(
+        images.float(), size=(SIZE, SIZE), mode="bicubic", antialias=True
+    ).clamp(0, 1)
+
+
+def merge(state: dict[str, Tensor], adapter: Path, prefix: str) -> None:
+    """Add ``lora_alpha / r`` times each pair of low-rank matrices whose name begins so to the
+    weight it adapts; raises ``ValueError`` where there is none."""
     settings = json.loads((adapter / "adapter_config.json").read_text())
     scale = settings["lora_alpha"] / settings["r"]
     matrices = _matrices(adapter)
-    names = [name for name in matrices if ".lora_A." in name]
+    names = [name for name in matrices if ".lora_A." in name and name.startswith(prefix)]
     for name in names:
-        target = name.removeprefix(PREFIX).split(".lora_A.")[0] + ".weight"
+        target = name.removeprefix(prefix).split(".lora_A.")[0] + ".weight"
         if target not in state:
             raise ValueError(f"{adapter.name}: {name} adapts nothing in the backbone")
         down, up = matrices[name].float(), matrices[name.replace(".lora_A.", ".lora_B.")].float()

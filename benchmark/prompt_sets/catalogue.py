@@ -156,6 +156,17 @@ BY_PATH = (
         column="caption",
     ),
     PromptSet(
+        "imagereward-benchmark",
+        1,
+        100,
+        "Apache-2.0",
+        "ImageReward (arXiv 2304.05977), benchmark/benchmark-prompts.json; THUDM/ImageReward",
+        sha256="866fc201765f1e3701626e1b4db0752804947b692d9a440a0149fec9ed3e7932",
+        file="benchmark-prompts.json",
+        by_path=True,
+        column="prompt",
+    ),
+    PromptSet(
         "text", 1, 0, "yours", "a text file, one prompt a line", file="prompts.txt", by_path=True
     ),
 )

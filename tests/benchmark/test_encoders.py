@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from benchmark import encoders
-from benchmark.encoders import clip, dinov2, dreamsim, lpips
+from benchmark.encoders import clip, dinov2, dreamsim, dreamsim_ensemble, lpips
 from benchmark.suite import EvaluationSettings
 from results import metrics
 from tests.benchmark.conftest import Command, one_line_error
@@ -23,6 +23,7 @@ OPTIONAL = {
     "clip": "`hf download openai/clip-vit-large-patch14 config.json model.safetensors`",
     "dinov2": "`hf download facebook/dinov2-base config.json model.safetensors`",
     "dreamsim": "`curl -L https://github.com/ssundaram21/dreamsim/releases/download/",
+    "dreamsim-ensemble": "dreamsim_ensemble_checkpoint.zip -o dreamsim.zip",
     "lpips": "needs the package torchmetrics; `pip install -e '.[lpips]'`",
 }
 
@@ -91,6 +92,74 @@ def adapted(network: Any, folder: Path) -> Any:
         model = get_peft_model(Perceptual(network), settings)
     model.save_pretrained(folder)
     return model.base_model.model.extractor_list[0].model.eval()
+
+
+def tiny_ensemble(folder: Path) -> list[Any]:
+    """The archive as released, at random: adapter, and open_clip's own image towers in the names of
+    the release. The towers with the low-rank matrices added, which is what is to be computed."""
+    from open_clip.transformer import QuickGELU, VisionTransformer
+    from safetensors.torch import save_file
+
+    source = torch.Generator().manual_seed(3)
+    matrices: dict[str, torch.Tensor] = {}
+    towers = []
+    for index, kind in enumerate([None, QuickGELU, torch.nn.GELU]):
+        prefix = f"base_model.model.extractor_list.{index}.model."
+        pairs = []
+        for block in range(2):
+            down, up = (torch.randn(size, generator=source) / 9 for size in [(4, 64), (192, 4)])
+            name = f"{prefix}blocks.{block}.attn.qkv.lora_"
+            matrices |= {f"{name}A.weight": down, f"{name}B.weight": up}
+            pairs.append(up @ down / 2)
+        if kind is None:
+            continue
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(index)
+            tower = VisionTransformer(
+                224, 16, 64, 2, 1, 4.0, output_dim=24 - index, act_layer=kind
+            ).eval()
+            torch.nn.init.normal_(tower.ln_pre.bias)
+            torch.nn.init.normal_(tower.ln_post.weight)
+        state = {released(name): value for name, value in tower.state_dict().items()}
+        state["cls_token"], state["pos_embed"] = (
+            state["cls_token"][None, None],
+            state["pos_embed"][None],
+        )
+        state["patch_embed.proj.bias"] = torch.zeros(64)
+        files = [dreamsim_ensemble.CLIP_FILE, dreamsim_ensemble.OPEN_CLIP_FILE]
+        (folder / dreamsim_ensemble.ADAPTER).mkdir(parents=True, exist_ok=True)
+        torch.save(
+            {"state_dict": {k: v.clone() for k, v in state.items()}}, folder / files[index - 1]
+        )
+        for block, change in zip(tower.transformer.resblocks, pairs, strict=True):
+            block.attn.in_proj_weight.data += change
+        towers.append(tower)
+    adapter = folder / dreamsim_ensemble.ADAPTER
+    save_file(
+        {k: v.contiguous() for k, v in matrices.items()}, adapter / "adapter_model.safetensors"
+    )
+    (adapter / "adapter_config.json").write_text(json.dumps({"r": 4, "lora_alpha": 2}))
+    return towers
+
+
+def released(name: str) -> str:
+    """DINO's name of a tensor of open_clip's image tower."""
+    for old, new in {
+        "class_embedding": "cls_token",
+        "positional_embedding": "pos_embed",
+        "conv1.": "patch_embed.proj.",
+        "ln_pre.": "pos_drop.",
+        "ln_post.": "norm.",
+        "transformer.resblocks.": "blocks.",
+        "ln_1.": "norm1.",
+        "ln_2.": "norm2.",
+        "attn.in_proj_": "attn.qkv.",
+        "attn.out_proj.": "attn.proj.",
+        "mlp.c_fc.": "mlp.fc1.",
+        "mlp.c_proj.": "mlp.fc2.",
+    }.items():
+        name = name.replace(old, new)
+    return name
 
 
 def tiny_lpips(folder: Path) -> tuple[Path, Path, list[torch.Tensor]]:
@@ -188,6 +257,43 @@ def test_dreamsim_is_the_adapted_network_s_last_block(tmp_path: Path) -> None:
     torch.testing.assert_close(features, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_the_ensemble_is_dino_and_the_towers_of_open_clip(tmp_path: Path) -> None:
+    """Each part against the network it is of: DINO as alone, CLIP by open_clip's own code."""
+    tiny_dino(tmp_path / "dino")
+    towers = tiny_ensemble(tmp_path / "archive")
+    features = dreamsim_ensemble.load_folders(tmp_path / "dino", tmp_path / "archive", CPU)(
+        pictures()
+    )
+    adapter = tmp_path / "archive" / dreamsim_ensemble.ADAPTER
+    network = dreamsim.load_dino(tmp_path / "dino", adapter, CPU)
+    pixels = torch.nn.functional.interpolate(
+        pictures(), size=(224, 224), mode="bicubic", antialias=True
+    ).clamp(0, 1)
+
+    def scaled(mean: tuple[float, ...], std: tuple[float, ...]) -> torch.Tensor:
+        return (pixels - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+
+    clip_pixels = scaled(dreamsim_ensemble.CLIP_MEAN, dreamsim_ensemble.CLIP_STD)
+    with torch.no_grad():
+        parts = [network.forward_features(scaled(dreamsim.MEAN, dreamsim.STD))[:, 0]]
+        parts += [tower(clip_pixels) for tower in towers]
+    expected = torch.cat(parts, dim=1)
+    assert features.shape == (3, 64 + 23 + 22)
+    torch.testing.assert_close(
+        features, expected - expected.mean(1, keepdim=True), atol=1e-4, rtol=1e-4
+    )
+
+
+def test_another_file_is_no_tower(tmp_path: Path) -> None:
+    tiny_dino(tmp_path / "dino")
+    tiny_ensemble(tmp_path / "archive")
+    file = tmp_path / "archive" / dreamsim_ensemble.CLIP_FILE
+    for content in ({"state_dict": {"proj": torch.zeros(2)}}, {}):
+        torch.save(content, file)
+        with pytest.raises(ValueError, match=f"{file.name} is no image tower"):
+            dreamsim_ensemble.load_folders(tmp_path / "dino", tmp_path / "archive", CPU)
+
+
 def test_an_adapter_may_be_a_file_of_torch(tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
@@ -249,6 +355,12 @@ def load_dreamsim(folder: Path) -> Any:
     return lambda: dreamsim.load_folders(folder / "dino", folder / "adapter", CPU)
 
 
+def load_ensemble(folder: Path) -> Any:
+    tiny_dino(folder / "dino")
+    tiny_ensemble(folder / "archive")
+    return lambda: dreamsim_ensemble.load_folders(folder / "dino", folder / "archive", CPU)
+
+
 def load_lpips(folder: Path) -> Any:
     trunk, weights, _ = tiny_lpips(folder)
     return lambda: lpips.load_files(trunk, weights, CPU)
@@ -264,7 +376,7 @@ def load_dinov2(folder: Path) -> Any:
     return lambda: dinov2.load_folder(folder, CPU)
 
 
-@pytest.mark.parametrize("make", [load_clip, load_dinov2, load_dreamsim, load_lpips])
+@pytest.mark.parametrize("make", [load_clip, load_dinov2, load_dreamsim, load_ensemble, load_lpips])
 def test_loading_draws_nothing_and_encoding_changes_nothing(tmp_path: Path, make: Any) -> None:
     load = make(tmp_path)
     state = torch.get_rng_state()
@@ -295,6 +407,17 @@ def test_a_missing_one_names_the_command_that_fetches_it(
     done = benchmark_command("run", "--suite", tiny_suite, "--dry-run", "--set", change)
     message = one_line_error(done, 4)
     assert f"encoder {name!r} needs " in message and OPTIONAL[name] in message
+
+
+def test_the_ensemble_needs_its_archive_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    command = "`curl -L https://github.com/ssundaram21/dreamsim/releases/download/.*ensemble.*zip "
+    with pytest.raises(encoders.MissingEncoder, match=command):
+        dreamsim_ensemble.archive_folder()
+    tiny_ensemble(tmp_path / dreamsim_ensemble.NAME)
+    assert dreamsim_ensemble.archive_folder() == tmp_path / dreamsim_ensemble.NAME
 
 
 def test_lpips_needs_its_trunk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
