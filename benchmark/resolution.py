@@ -138,13 +138,25 @@ def _check_budget(configs: dict[str, MethodConfig], suite: Suite, origins: Origi
 
 
 def _check_processes(configs: dict[str, MethodConfig], suite: Suite, origins: Origins) -> None:
-    """Raise ``UsageError`` where a process would have no trajectory of a round."""
+    """Raise ``UsageError`` where a process would have no trajectory of a round, or in an update
+    too few for a baseline among them."""
     processes, place = suite.model.processes, origins.of(("model", "processes"))
+    if processes == 1:
+        return
     for name, config in configs.items():
-        if method_registry()[name].trains and config.images_per_round < processes:
+        kind, images = method_registry()[name], config.images_per_round
+        if not kind.trains or not kind.several_processes:
+            continue
+        if images < processes:
             raise UsageError(
                 f"{place}: model.processes: {processes} processes, but a round of {name} has "
-                f"{config.images_per_round} images"
+                f"{images} images"
+            )
+        least = images // getattr(config, "updates_per_round", 1) // processes
+        if not kind.micro_batch_invariant and least < 2:
+            raise UsageError(
+                f"{place}: model.processes: {processes} processes leave one of them {least} image "
+                f"in an update of {name}, whose baseline is taken among at least 2"
             )
 
 
