@@ -4,9 +4,9 @@ Each is a *rank*. The run starts them as it starts every cell's process (``bench
 here accelerate's ``PartialState`` gives each its device and makes the group: gloo on the CPU, NCCL
 on GPUs, one a rank. accelerate's launchers do not fit. ``notebook_launcher`` and ``debug_launcher``
 fork a process whose torch may have threads, and a cell's process, being a daemon, may have no
-children; ``accelerate launch`` begins new interpreters, which import everything anew; their agents
-kill the ranks on SIGTERM at once, where a cell is to finish its round and save it; and they open a
-port of a fixed number, which two cells at a time would want both.
+children; ``accelerate launch`` begins new interpreters, which import everything anew. The agents of
+``notebook_launcher`` and ``accelerate launch`` kill the ranks on SIGTERM, where a cell is to finish
+its round and save it, and open a port of one number, which two cells at a time would both want.
 
 The ranks find each other by a file, since they are on one machine. What is not asked of the group
 goes by that file too, so that a rank may wait for an evaluation of whatever length, outside the
@@ -54,10 +54,9 @@ class Ranks:
     def join(self, model: ModelSettings, seed: int, threads: int) -> None:
         """Make the group; returns once all ranks are there.
 
-        Global generators are seeded for each rank by its own
-        seed: nothing of this program draws from one, but a reward or method from elsewhere may,
-        and ranks that draw the same images or augmentations are worth one. Raises ``ValueError``
-        where there are fewer GPUs than ranks.
+        Global generators get a seed of each rank: nothing of this program draws from one, but a
+        reward or method from elsewhere may, and ranks that draw the same are worth one. Raises
+        ``ValueError`` where there are fewer GPUs than ranks.
         """
         if self.place.count == 1:
             return
