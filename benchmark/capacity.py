@@ -18,12 +18,25 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def workers(model: ModelSettings, cells: int) -> int:
-    """One cell a core, as far as the free memory goes; one in all on a GPU, which cells would only
-    take from each other."""
-    if model.device != "cpu" and torch.cuda.is_available():
+    """One process of a cell a core, as far as the free memory goes; one cell in all on GPUs, which
+    cells would only take from each other."""
+    if on_gpu(model):
         return 1
     room = available() // (CELL_BYTES + _weights(model.name))
-    return max(1, min(environment.cores(), cells, room))
+    return max(1, min(environment.cores() // model.processes, cells, room // model.processes))
+
+
+def on_gpu(model: ModelSettings) -> bool:
+    """Whether cells compute on GPUs here."""
+    return model.device != "cpu" and torch.cuda.is_available()
+
+
+def shortage(model: ModelSettings) -> str:
+    """What is said where a cell's processes have not a GPU each here; empty if they have."""
+    found = torch.cuda.device_count() if on_gpu(model) else model.processes
+    if found >= model.processes:
+        return ""
+    return f"{model.processes} processes need a GPU each, and {found} are here"
 
 
 def available() -> int:

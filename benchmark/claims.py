@@ -142,10 +142,10 @@ class Claims:
         self.held[cell_id] = claim
         return True
 
-    def add_process(self, cell_id: str, process: int) -> None:
-        """A cell is worked on for as long as its own process lives too."""
+    def add_processes(self, cell_id: str, *processes: int) -> None:
+        """A cell is worked on for as long as one of its own processes lives too."""
         file = path(self.run_folder, cell_id)
-        claim = self._own(os.getpid(), process)
+        claim = self._own(os.getpid(), *processes)
         with _locked(self.run_folder):
             if self._is_own(file):
                 store.write_json(file, claim)

@@ -21,7 +21,7 @@ from rich.text import Text
 
 import methods
 import rewards
-from benchmark import encoders, environment, models, probe, resolution, suite
+from benchmark import capacity, encoders, environment, models, probe, resolution, suite
 from benchmark.errors import UsageError
 from benchmark.terminal import print_table
 from results import metrics, numbers
@@ -72,6 +72,7 @@ def examine(name: str, timed: bool) -> list[Finding]:
     ]
     cells = sum(not cell.not_applicable for cell in resolved.cells())
     findings.append(Finding("suite", name, "ok", f"{cells} cells to run"))
+    findings += _processes(checked)
     return [*findings, _time(resolved)] if timed else findings
 
 
@@ -199,6 +200,25 @@ def _ray() -> Finding:
     if reachable:
         return Finding("extra", "ray", "ok", f"a cluster answers at {address}")
     return Finding("extra", "ray", "optional", f"no cluster at {address}", "ray start --head")
+
+
+def _processes(checked: suite.Suite) -> Iterator[Finding]:
+    """Whether there is room for the processes of a cell, where there are several."""
+    model = checked.model
+    if model.processes == 1:
+        return
+    if shortage := capacity.shortage(model):
+        yield Finding("suite", "model.processes", "missing", shortage)
+        return
+    threads, cores = model.processes * checked.threads, environment.cores()
+    detail = f"{model.processes} processes train a cell, "
+    if capacity.on_gpu(model):
+        detail += "each on a GPU of its own"
+    else:
+        detail += f"{threads} threads on {cores} cores"
+        if threads > cores:
+            detail += ": they wait for each other, and one is as fast"
+    yield Finding("suite", "model.processes", "ok", detail)
 
 
 def _time(resolved: resolution.ResolvedSuite) -> Finding:

@@ -24,6 +24,7 @@ CELL = "benchmark.cell"
 """What trains and evaluates, whatever the method."""
 BOOKKEEPING = frozenset(
     {
+        "benchmark.capacity",
         "benchmark.energy",
         "benchmark.errors",
         "benchmark.jobs",

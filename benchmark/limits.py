@@ -22,15 +22,15 @@ class Limits:
             return ""
         return f"over its time limit of {self.seconds:g} s"
 
-    def over_memory(self, process: int) -> str:
-        """What is said of a process with its children; empty within the limit.
+    def over_memory(self, *processes: int) -> str:
+        """What is said of a cell's processes with their children; empty within the limit.
 
         Resident memory is what counts: of the address space, torch reserves many times what it
         uses.
         """
         if self.memory_gib is None:
             return ""
-        gib = resident(process) / GIB
+        gib = sum(map(resident, processes)) / GIB
         if gib <= self.memory_gib:
             return ""
         return f"over its memory limit of {self.memory_gib:g} GiB: {gib:.2f} GiB resident"

@@ -22,6 +22,8 @@ class MethodNeeds(Protocol):
     def needs_reward_gradient(self) -> bool: ...
     @property
     def needs_stochastic_sampler(self) -> bool: ...
+    @property
+    def several_processes(self) -> bool: ...
 
 
 class RewardKind(Protocol):
@@ -61,16 +63,21 @@ def cells(
     seeds: Iterable[int],
     eta: float,
     output: str = "image",
+    processes: int = 1,
 ) -> list[Cell]:
     """All cells in the order in which they run; nothing is built to find out what applies.
 
-    ``output`` is what the model makes, images or points.
+    ``output`` is what the model makes, images or points; ``processes`` train a cell together.
     """
     seeds = list(seeds)
     found: list[Cell] = []
     for method, needs in methods.items():
         for reward in [NO_REWARD] if method == BASE else rewards:
             reason = _obstacle(method, needs, reward, rewards.get(reward), eta, output)
+            if not needs.several_processes and processes > 1:
+                reason = reason or (
+                    f"{method} trains in one process, and model.processes is {processes}"
+                )
             found += [Cell(method, reward, seed, reason) for seed in seeds]
     return found
 

@@ -41,6 +41,10 @@ class ModelSettings(Settings):
     float32 always, with float16 states and autoencoder too."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where cells compute; ``auto`` takes a GPU where there is one."""
+    processes: int = Field(default=1, ge=1)
+    """Processes that train each cell together, on one machine, with a GPU each where cells compute
+    on GPUs; what does not train has one. Changes results by rounding, those of ``dag-kl`` by
+    more."""
     trainable: Literal["lora", "full"] = "lora"
     """What is trained: low-rank adapters of the attention layers, or the whole UNet."""
     lora_rank: int = Field(default=8, ge=1)
@@ -59,10 +63,11 @@ class ModelSettings(Settings):
     """Whether the UNet goes through ``torch.compile``."""
 
     @model_serializer(mode="wrap")
-    def _without_unused_economies(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Economies left alone are not written: runs and keys of before they existed stay."""
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Settings of later, left alone, are not written: runs and keys of before stay."""
         values: dict[str, Any] = dump(self)
-        unused = {name for name in ECONOMIES if getattr(self, name) == ECONOMIES[name]}
+        later = {**ECONOMIES, "processes": 1}
+        unused = {name for name in later if getattr(self, name) == later[name]}
         return {name: value for name, value in values.items() if name not in unused}
 
 

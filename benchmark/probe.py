@@ -16,7 +16,7 @@ from functools import partial
 import torch
 
 import methods
-from benchmark import encoders, environment
+from benchmark import capacity, encoders, environment
 from benchmark.augmentations import AUGMENTATIONS
 from benchmark.conformance.tiny import TinyPolicy
 from benchmark.conformance.trial import Tint
@@ -91,8 +91,9 @@ def estimate(resolved: ResolvedSuite) -> Estimate:
     cells = [cell for cell in resolved.cells() if not cell.not_applicable]
     work = {name: count(resolved, name) for name in resolved.methods}
     seconds = {cell.id: _seconds(resolved, cell, work[cell.method], costs) for cell in cells}
-    on_gpu = suite.model.device != "cpu" and torch.cuda.is_available()
-    workers = suite.workers or (1 if on_gpu else min(environment.cores(), len(cells)))
+    at_a_time = environment.cores() // suite.model.processes
+    alone = capacity.on_gpu(suite.model)
+    workers = suite.workers or (1 if alone else min(at_a_time, len(cells)))
     return Estimate(costs, seconds, max(1, workers))
 
 
@@ -208,6 +209,9 @@ def _seconds(resolved: ResolvedSuite, cell: Cell, work: dict[str, float], costs:
         + work["vae_decode"] * costs.decode
         + work["reward_calls"] * reward
     )
+    # Of several processes a cell, each trains on a share, as far as there are cores for them.
+    several = suite.model.processes
+    training /= several if capacity.on_gpu(suite.model) else min(several, environment.cores())
     once += len(prompts.test) * evaluation.path_kl_images * passes * costs.forward
     if evaluation.checkpoint == "best-on-validation":
         once += len(prompts.validation) * evaluation.validation_images_per_prompt * drawn

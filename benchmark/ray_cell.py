@@ -141,7 +141,7 @@ class _OneCell:
     def take(self) -> CellJob | None:
         return self.job if self.waiting and self.waiting.pop() else None
 
-    def started(self, cell_id: str, process: int) -> None:
+    def started(self, cell_id: str, *processes: int) -> None:
         pass
 
     def ended(self, cell_id: str) -> None:

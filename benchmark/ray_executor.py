@@ -52,9 +52,11 @@ class Cluster:
     cpus: float
     """Of each cell."""
     gpus: float | None
-    """Of each cell; None: one if the cluster has any."""
+    """Of each cell; None: one for each of its processes, if the cluster has any."""
     at_a_time: int | None
     """Most cells that Ray is given at a time; None: all."""
+    processes: int = 1
+    """Of each cell that trains."""
 
 
 def run_all(
@@ -75,7 +77,7 @@ def run_all(
     with _connection(cluster.address):
         gpus = cluster.gpus
         if gpus is None:
-            gpus = 1.0 if ray.cluster_resources().get("GPU") else 0.0
+            gpus = float(cluster.processes) if ray.cluster_resources().get("GPU") else 0.0
         memory = None if limits.memory_gib is None else int(limits.memory_gib * GIB)
         _require_room({"CPU": cluster.cpus, "GPU": gpus, "memory": float(memory or 0)})
         task = ray.remote(ray_cell.run).options(

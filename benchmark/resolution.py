@@ -43,7 +43,8 @@ class ResolvedSuite:
         """All cells, those that do not apply included."""
         suite = self.suite
         output = models.output(suite.model.name)
-        return matrix.cells(self.methods, self.rewards, suite.seeds, suite.model.eta, output)
+        model, seeds = suite.model, suite.seeds
+        return matrix.cells(self.methods, self.rewards, seeds, model.eta, output, model.processes)
 
 
 def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
@@ -69,6 +70,7 @@ def resolve(suite: Suite, origins: Origins) -> ResolvedSuite:
         for name in chosen
     }
     _check_budget(configs, suite, origins)
+    _check_processes(configs, suite, origins)
     rewards = {name: _find_reward(name, suite, origins, ("rewards",)) for name in suite.rewards}
     _check_prompts(rewards, suite)
     judges, unscored = _judges(rewards, suite, origins)
@@ -135,6 +137,29 @@ def _check_budget(configs: dict[str, MethodConfig], suite: Suite, origins: Origi
             raise UsageError(
                 f"{origins.of(('budget', 'images'))}: budget.images: {suite.budget.images} images "
                 f"are less than one round of {name}, {config.images_per_round}"
+            )
+
+
+def _check_processes(configs: dict[str, MethodConfig], suite: Suite, origins: Origins) -> None:
+    """Raise ``UsageError`` where a process would have no trajectory of a round, or in an update
+    too few for a baseline among them."""
+    processes, place = suite.model.processes, origins.of(("model", "processes"))
+    if processes == 1:
+        return
+    for name, config in configs.items():
+        kind, images = method_registry()[name], config.images_per_round
+        if not kind.trains or not kind.several_processes:
+            continue
+        if images < processes:
+            raise UsageError(
+                f"{place}: model.processes: {processes} processes, but a round of {name} has "
+                f"{images} images"
+            )
+        least = images // getattr(config, "updates_per_round", 1) // processes
+        if not kind.micro_batch_invariant and least < 2:
+            raise UsageError(
+                f"{place}: model.processes: {processes} processes leave one of them {least} image "
+                f"in an update of {name}, whose baseline is taken among at least 2"
             )
 
 

@@ -25,6 +25,7 @@ from benchmark.fingerprint import CELL, fingerprint
 from benchmark.jobs import CellJob
 from benchmark.limits import Limits
 from benchmark.matrix import Cell
+from benchmark.model_settings import ModelSettings
 from benchmark.models import find_model
 from benchmark.progress import display
 from benchmark.protocol import Protocol, model_identity
@@ -92,6 +93,8 @@ def plan(
 ) -> Plan:
     """Check all that can be checked before running; raises ``UsageError``."""
     suite = resolved.suite
+    if not executor.on_ray and (shortage := capacity.shortage(suite.model)):
+        raise UsageError(f"model.processes: {shortage}")
     folder = out or run_folder.next_free(suite.name)
     cells = resolved.cells()
     declared = protocol_of(resolved)
@@ -213,7 +216,7 @@ def _run_cells(
         run_folder.set_aside_if_stale(plan.folder, cell_id, config_key(config))
         return CellJob(
             config=config,
-            model=suite.model,
+            model=model_of(plan, cells[cell_id]),
             evaluation=suite.evaluation,
             environment=surroundings,
             folder=run_folder.clear_cell(plan.folder, cell_id),
@@ -248,14 +251,23 @@ def _run_work(
 
     cluster = ray_executor.Cluster(
         address=plan.executor.address,
-        cpus=suite.cpus_per_cell or suite.threads,
+        cpus=suite.cpus_per_cell or suite.threads * suite.model.processes,
         gpus=0.0 if suite.model.device == "cpu" else suite.gpus_per_cell,
+        processes=suite.model.processes,
         at_a_time=suite.workers,
     )
     sources = plan.record.sources
     return ray_executor.run_all(
         work, cluster, plan.folder, sources, suite.threads, limits, on_progress
     )
+
+
+def model_of(plan: Plan, cell: Cell) -> ModelSettings:
+    """The settings of a cell's model: one process where nothing is trained together."""
+    model = plan.resolved.suite.model
+    if plan.resolved.methods[cell.method].trains:
+        return model
+    return model.model_copy(update={"processes": 1})
 
 
 def cell_config(plan: Plan, cell: Cell) -> CellConfig:
@@ -268,7 +280,7 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
         reward=cell.reward,
         seed=cell.seed,
         suite=suite.name,
-        model=suite.model.model_dump(mode="json"),
+        model=model_of(plan, cell).model_dump(mode="json"),
         method_config=suite.methods[cell.method],
         budget_images=suite.budget.images,
         train_prompts=list(suite.prompts.train),
@@ -291,7 +303,7 @@ def cell_config(plan: Plan, cell: Cell) -> CellConfig:
 
 def expected_work(plan: Plan, cell: Cell) -> float:
     """Weight of a cell in the time left, in sampled images: a training image is taken as four,
-    starting a process and loading the networks as 60."""
+    divided among its processes, starting a process and loading the networks as 60."""
     suite = plan.resolved.suite
     evaluation, prompts = suite.evaluation, suite.prompts
     tested = len(prompts.test) * evaluation.images_per_prompt
@@ -300,7 +312,8 @@ def expected_work(plan: Plan, cell: Cell) -> float:
         each = tested
         if evaluation.checkpoint == "best-on-validation":
             each += len(prompts.validation) * evaluation.validation_images_per_prompt
-        return 60 + 4.0 * suite.budget.images + evaluation.times * each + further
+        training = 4.0 * suite.budget.images / suite.model.processes
+        return 60 + training + evaluation.times * each + further
     return 60.0 + (tested + further if cell.method == "base" else max(suite.budget.images, tested))
 
 

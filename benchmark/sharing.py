@@ -78,10 +78,10 @@ class SharedCells:
         self.on_progress(cell_id, CellProgress(1.0, status.state, "by another run"))
         return True
 
-    def started(self, cell_id: str, process: int) -> None:
-        """A cell has a process."""
+    def started(self, cell_id: str, *processes: int) -> None:
+        """A cell has its processes."""
         with suppress(OSError):  # a full disk; the run's own process holds the claim
-            self.claims.add_process(cell_id, process)
+            self.claims.add_processes(cell_id, *processes)
 
     def ended(self, cell_id: str) -> None:
         """A cell's last status is written."""

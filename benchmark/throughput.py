@@ -84,6 +84,8 @@ def _subjects(
 ) -> list[MeasuredMethod]:
     """Those of ``chosen`` that can run, on one policy; the others are named in the record."""
     suite = resolved.suite
+    if suite.model.processes > 1:
+        raise UsageError("model.processes: throughput measures one process; take 1")
     obstacles = {cell.method: cell.not_applicable for cell in resolved.cells()}
     try:
         policy = build_policy(suite.model, suite.seeds[0], Ledger(synchronise=True))

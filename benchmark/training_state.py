@@ -114,6 +114,8 @@ class TrainingCheckpoints:
     history: History = field(default_factory=History)
     saved: Position | None = None
     """Where the newest was taken."""
+    taken_up: str = ""
+    """Name of the one that was taken up."""
     _seconds: float = 0.0
     """That writing the last one took."""
     _written: float = -math.inf
@@ -159,13 +161,18 @@ class TrainingCheckpoints:
                 self._note(f"checkpoint {position} is not used: {error}")
                 path.unlink()
             else:
-                found, self.saved = (position, state), position
+                found, self.saved, self.taken_up = (position, state), position, path.name
                 break
         self._clear(found[1] if found else None)
         if found:
             self.history.go_on(found[0].round, found[1]["history"])
         print(f"goes on from checkpoint {found[0]}" if found else "starts anew", flush=True)
         return found
+
+    def read(self, name: str) -> tuple[Position, dict[str, Any]]:
+        """The checkpoint that another process of the cell has taken up; raises ``Damaged``."""
+        path = store.checkpoints_folder(self.folder) / name
+        return _position(path), self._read(path)
 
     def remove(self) -> None:
         """Remove all, once the cell is done."""

@@ -118,7 +118,8 @@ def in_each(group: Threads, work: Callable[[], Result]) -> list[Result]:
         thread.start()
     for thread in threads:
         thread.join()
-    for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+    follows = (threading.BrokenBarrierError, processes.Lost)  # from what another has raised
+    for error in sorted(errors, key=lambda e: isinstance(e, follows)):
         raise error
     return [results[rank] for rank in range(SIZE)]
 

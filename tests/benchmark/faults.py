@@ -22,6 +22,11 @@ FAULTS = {
     "killed": "os.kill(os.getpid(), signal.SIGKILL)",
 }
 """Name to what the reward does in training."""
+FAULTS_OF_SECOND = {
+    "second_raises": 'raise RuntimeError("the second judge has left")',
+    "second_killed": "os.kill(os.getpid(), signal.SIGKILL)",
+}
+"""Likewise in the second process of a cell alone."""
 TEMPLATE = '''
 import os, signal, time
 from rewards import register
@@ -42,7 +47,7 @@ class Broken(Reward):
 
     def score(self, images, prompts):
         scores = images[:, 0]
-        if len(images) == {batch}:
+        if len(images) == {batch} and {when}:
             {body}
         return scores
 '''
@@ -57,7 +62,10 @@ def checkout(folder: Path) -> Path:
     for path in (ROOT / "rewards").iterdir():
         if path.name != "__pycache__":
             (rewards / path.name).symlink_to(path)
-    for name, body in FAULTS.items():
-        text = TEMPLATE.format(name=name, batch=BATCH, body=body)
+    whens = dict.fromkeys(FAULTS, "True") | dict.fromkeys(
+        FAULTS_OF_SECOND, 'os.environ.get("RANK") == "1"'
+    )
+    for name, body in (FAULTS | FAULTS_OF_SECOND).items():
+        text = TEMPLATE.format(name=name, batch=BATCH, body=body, when=whens[name])
         (rewards / f"{name}.py").write_text(text, encoding="utf-8")
     return folder

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 import methods
 import rewards
-from benchmark import encoders, models, probe, resolution, suite
+from benchmark import capacity, encoders, environment, models, probe, resolution, suite
 from benchmark.validation import Origins
 from results import metrics
 from results.store import read_run
@@ -96,3 +97,20 @@ def test_an_estimate_of_a_suite(tiny_suite: Path) -> None:
     count = probe.count(resolved, "ddpo")
     more = estimate.cells["ddpo--colourfulness--s0"] - estimate.cells["base--none--s0"]
     assert more > count["unet_backward"] * costs.gradient
+
+
+def test_the_processes_of_a_cell_have_room(
+    benchmark_command: Command, tiny_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = yaml.safe_load(tiny_suite.read_text())
+    values["model"]["processes"] = 2
+    tiny_suite.write_text(yaml.safe_dump(values))
+    command = ("doctor", "--suite", tiny_suite, "--no-probe", "--json")
+    monkeypatch.setattr(environment, "cores", lambda: 2)
+    done = benchmark_command(*command)
+    detail = "2 processes train a cell, 2 threads on 2 cores"
+    assert findings(done.stdout)["suite", "model.processes"]["detail"] == detail
+    monkeypatch.setattr(capacity, "shortage", lambda model: "2 processes need a GPU each")
+    done = benchmark_command(*command)
+    assert done.returncode == 4
+    assert findings(done.stdout)["suite", "model.processes"]["state"] == "missing"

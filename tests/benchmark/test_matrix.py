@@ -11,6 +11,7 @@ from benchmark.matrix import cells, with_controls
 class Needs:
     needs_reward_gradient: bool = False
     needs_stochastic_sampler: bool = False
+    several_processes: bool = True
 
 
 @dataclass
