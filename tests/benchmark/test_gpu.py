@@ -14,7 +14,7 @@ from tests.benchmark.conftest import run_command, write_suite
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 
-PRECISIONS = {
+PRECISIONS: dict[str, dict[str, object]] = {
     "float32": {},
     "bfloat16": {"dtype": "bfloat16"},
     "float16": {"dtype": "float16"},

@@ -107,7 +107,7 @@ def test_room_is_counted_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [workers(n) for n in (1, 2, 3, 7, 9)] == [7, 3, 2, 1, 1]
 
 
-def test_each_process_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert not capacity.shortage(ModelSettings(processes=2))
@@ -116,7 +116,7 @@ def test_each_process_needs_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
         "3 processes need a GPU each, and 2 are here"
     )
     with pytest.raises(ValueError, match="model.processes: 3 processes need a GPU each"):
-        Ranks(Place(count=3, file=Path("never"))).join(ModelSettings(processes=3), 0, 1)
+        Ranks(Place(count=3, file=tmp_path / "ranks")).join(ModelSettings(processes=3), 0, 1)
 
 
 def test_one_process_is_as_it_was() -> None:

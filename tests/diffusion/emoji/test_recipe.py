@@ -191,7 +191,7 @@ def test_a_caption_names_what_its_picture_shows(work: Path, composites: Composit
     captions = Captions(composites, tokenizer, torch.device("cpu"))
     numbers = torch.arange(len(composites)).repeat(40)
     texts = tokenizer.batch_decode(captions.draw(numbers, generator(0)), skip_special_tokens=True)
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for number, text in zip(numbers.tolist(), texts, strict=True):
         subject, style, background = composites.describe(number)
         kinds = {
