@@ -101,6 +101,9 @@ def _compared(plan: Plan, stored: Stored, key: Key, measured: Measured) -> Row:
     if value.by_prompt:
         known = [value.by_prompt[index] for index in plan.chosen]
         difference = arithmetic.paired(measured, known)
+        if len(known) < len(value.by_prompt):  # what is shown is of the same prompts
+            mean, error = math.fsum(known) / len(known), arithmetic.standard_error(known)
+            value = value.model_copy(update={"value": mean, "standard_error": error})
     else:
         difference = arithmetic.unpaired(
             measured, value.value, value.standard_error, stored.prompts

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -120,7 +121,7 @@ def _tower(
             if isinstance(module, nn.LayerNorm):
                 module.eps = 1e-5
         network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except (KeyError, TypeError, RuntimeError, UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"{file.name} is no image tower of DreamSim's release: {reason}"

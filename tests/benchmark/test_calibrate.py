@@ -105,6 +105,7 @@ def test_the_embedded_model_agrees_with_what_is_stored_of_it(
         assert abs(score["difference"]) > 0 and score["standard_error"] > 0
         ratio = score["difference"] / score["standard_error"]
         assert score["in_standard_errors"] == pytest.approx(ratio)
+        assert score["difference"] == pytest.approx(score["measured"] - score["stored"])
         assert score["measured"] == pytest.approx(
             math.fsum(score["measured_by_prompt"]) / 8, rel=1e-9
         )

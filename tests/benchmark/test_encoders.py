@@ -292,6 +292,9 @@ def test_another_file_is_no_tower(tmp_path: Path) -> None:
         torch.save(content, file)
         with pytest.raises(ValueError, match=f"{file.name} is no image tower"):
             dreamsim_ensemble.load_folders(tmp_path / "dino", tmp_path / "archive", CPU)
+    file.write_bytes(b"\x80 no file of torch")
+    with pytest.raises(ValueError, match=f"{file.name} is no image tower"):
+        dreamsim_ensemble.load_folders(tmp_path / "dino", tmp_path / "archive", CPU)
 
 
 def test_an_adapter_may_be_a_file_of_torch(tmp_path: Path) -> None:
