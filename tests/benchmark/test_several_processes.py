@@ -25,8 +25,7 @@ from tests.benchmark.test_ray_run import write_points_suite
 TRAINED: dict[str, dict[str, Any]] = {"ddpo": {}, "dag": {"beta": 1.0}, "alignprop": {}}
 ROUNDING = {"ddpo": 1e-3, "alignprop": 1e-3, "dag": 5e-2}
 """Largest difference from one process, relative. The loss of ``dag`` is what levels fitted to a
-round leave of large numbers: with micro-batches of one image, in one process, it differs by 2e-2.
-"""
+round leave of large numbers: micro-batches of one image, in one process, change it by 2e-2."""
 ROUNDS = 4
 TWO = ("--set", "model.processes=2")
 
