@@ -129,10 +129,17 @@ def _page(runs: Sequence[tuple[str, Run]], heading: dict[str, Any]) -> str:
             break
         limits = less
     shell["most_cells"] = limits.cells
-    limit = min(gallery.EMBEDDED_BYTES, max(0, PAGE_BYTES - used)) // len(contexts)
-    for context in contexts:
-        context["gallery"] = gallery.build(context["run"], limit, context["shown"].methods)
-    return page.render(**shell, parts=[_part(templates, context) for context in contexts])
+    left = min(gallery.EMBEDDED_BYTES, max(0, PAGE_BYTES - used))
+    while True:
+        for context in contexts:
+            methods = context["shown"].methods
+            context["gallery"] = gallery.build(context["run"], left // len(contexts), methods)
+        text = page.render(**shell, parts=[_part(templates, context) for context in contexts])
+        over = len(text.encode()) - PAGE_BYTES
+        if over <= 0 or left == 0:
+            return text
+        # Prompts beside the pictures are of any length, and not reckoned as theirs.
+        left = max(0, min(left - over, left // 2))
 
 
 def _part(templates: Environment, context: dict[str, Any]) -> dict[str, Any]:

@@ -129,3 +129,26 @@ def test_a_gallery_of_many_panels_keeps_to_its_limit(condensed: Run) -> None:
         for picture in row
     )
     assert used <= 12_000
+
+
+def test_long_prompts_beside_the_pictures_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"{number} " + "fox " * 5000 for number in range(4)]
+    run = store.read_run(Synthetic(tmp_path, prompts=prompts).write())
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery, "build", lambda *_: gallery.EMPTY)
+        bare = len(render(run).encode())
+    monkeypatch.setattr(html, "PAGE_BYTES", bare + 150_000)
+    limits: list[int] = []
+    build = gallery.build
+
+    def noted(run: Run, limit: int, methods: list[str]) -> gallery.Gallery:
+        limits.append(limit)
+        return build(run, limit, methods)
+
+    monkeypatch.setattr(gallery, "build", noted)
+    text = render(run)
+    assert len(text.encode()) <= html.PAGE_BYTES
+    assert Page(text).find("img")
+    assert limits[0] == 150_000 and len(limits) > 1
