@@ -86,7 +86,7 @@ def _parts(run_folders: Sequence[Path]) -> list[tuple[str, Run]]:
 
 def _read(run_folder: Path) -> Run:
     try:
-        run = store.read_run(run_folder)
+        run = store.read_run(run_folder, condense=True)
     except ResultsError as error:
         raise NothingToReport(str(error)) from error
     if not run.cells:

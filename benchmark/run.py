@@ -188,7 +188,7 @@ def execute(plan: Plan, trackers: Sequence[str] = ()) -> None:
         report = write_report(plan.folder)
     except (OSError, UsageError) as error:  # of the disk; the cells have ended all the same
         unwritten = f"no report: {error}"
-    run = store.read_run(plan.folder)
+    run = store.read_run(plan.folder, condense=True)
     summary.print_summary(run)
     summary.print_densities(run)
     if not unwritten:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reports.shown import Shown
 from results import numbers
 from results.budgets import (
     LEDGERS,
@@ -42,8 +43,11 @@ class Budgets:
     """By method: every share, and each cost of it."""
 
 
-def budgets(run: Run, task: str) -> Budgets:
-    """Of ``base`` and best-of-n, which spend nothing and the budget, and every trained method."""
+def budgets(run: Run, task: str, shown: Shown | None = None) -> Budgets:
+    """Of ``base`` and best-of-n, which spend nothing and the budget, and every trained method.
+
+    Of the methods ``shown``, or of all.
+    """
     rows = [
         BudgetRow(name, dict.fromkeys(LEDGERS, _final(run, name, task)), {})
         for name in CONTROLS
@@ -59,6 +63,9 @@ def budgets(run: Run, task: str) -> Budgets:
     targets: dict[str, list[ToTarget]] = {}
     for each in to_target_table(run, task):
         targets.setdefault(each.method, []).append(each)
+    if shown is not None:
+        rows = [row for row in rows if row.method in shown.methods]
+        targets = {name: found for name, found in targets.items() if name in shown.methods}
     places = numbers.column_decimals(value for row in rows for value in row.rewards.values())
     return Budgets(rows, places, targets)
 

@@ -19,6 +19,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from reports.shown import Shown
 from reports.style import Style, styles
 from results import costs, curves, scores
 from results.analysis import TaskRow, task_table
@@ -26,17 +27,20 @@ from results.intervals import Interval, t_interval
 from results.store import Run
 
 
-def scatter(run: Run, task: str) -> go.Figure:
+def scatter(run: Run, task: str, shown: Shown) -> go.Figure:
     """Final reward against diversity, with each method's way there from the untrained model."""
     figure = go.Figure()
     drawn = styles(run)
-    means = curves.mean_curves(curves.learning_curves(run, task))
+    measures: list[curves.Measure] = [("reward", task)]
+    measures += [("diversity", encoder) for encoder in scores.encoders(run)]
+    means = curves.mean_curves(curves.learning_curves(run, task, measures))
     rows = [row for row in task_table(run, task) if row.reward.seeds]
+    rows = [row for row in rows if row.method in shown.methods]
     for row in rows:
         path = means[means["method"] == row.method]
         figure.add_trace(_path(row.method, drawn[row.method], path, task, list(row.diversity)))
-        figure.add_trace(_seed_points(row, drawn[row.method]))
-        figure.add_trace(_mean_point(row, drawn[row.method]))
+        figure.add_trace(_seed_points(row, drawn[row.method], shown))
+        figure.add_trace(_mean_point(row, drawn[row.method], shown))
     axes = {
         encoder: {
             "title": plain_text(f"Diversity ({encoder})"),
@@ -67,8 +71,8 @@ def _path(
     )
 
 
-def _seed_points(row: TaskRow, style: Style) -> go.Scatter:
-    seeds = list(row.reward.values)
+def _seed_points(row: TaskRow, style: Style, shown: Shown) -> go.Scatter:
+    seeds = [seed for seed in row.reward.values if seed in shown.seeds]
     variants = {
         encoder: {"x": [diversity.values.get(seed) for seed in seeds]}
         for encoder, diversity in row.diversity.items()
@@ -87,7 +91,7 @@ def _seed_points(row: TaskRow, style: Style) -> go.Scatter:
     )
 
 
-def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
+def _mean_point(row: TaskRow, style: Style, shown: Shown) -> go.Scatter:
     variants = {
         encoder: {"x": [diversity.mean], "error_x.array": [_half(diversity)]}
         for encoder, diversity in row.diversity.items()
@@ -96,7 +100,7 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
     return trace(
         variants,
         y=[row.reward.mean],
-        customdata=[[row.method, *row.reward.values]],
+        customdata=[[row.method, *(s for s in row.reward.values if s in shown.seeds)]],
         mode="markers",
         marker={"color": style.colour, "symbol": style.symbol, "size": 13},
         error_y=bar | {"array": [_half(row.reward)]},
@@ -107,30 +111,32 @@ def _mean_point(row: TaskRow, style: Style) -> go.Scatter:
     )
 
 
-def learning_curve(run: Run, task: str) -> go.Figure:
+def learning_curve(run: Run, task: str, shown: Shown) -> go.Figure:
     """Held-out reward over what training cost, mean and interval over seeds."""
     figure = go.Figure()
     drawn_over = costs.measured(run)
     drawn = styles(run)
-    single = curves.learning_curves(run, task)
-    single = single[(single["kind"] == "reward") & (single["name"] == task)]
+    single = curves.learning_curves(run, task, [("reward", task)])
+    single = single[single["method"].isin(shown.methods)]
     means = curves.mean_curves(single)
-    for method in scores.methods(run):
-        for _, curve in single[single["method"] == method].groupby("seed"):
+    for method in shown.methods:
+        of_method = single[(single["method"] == method) & single["seed"].isin(shown.seeds)]
+        for _, curve in of_method.groupby("seed"):
             figure.add_trace(_seed_line(method, drawn[method], curve, drawn_over))
         mean = means[means["method"] == method]
         if len(mean):
             figure.add_traces(_mean_line(method, drawn[method], mean, drawn_over))
     ends = {cost: float(single[cost].max()) for cost in drawn_over} if len(single) else {}
     controls = [row for row in task_table(run, task) if scores.is_control(row.method)]
+    controls = [row for row in controls if row.method in shown.methods]
     for row in controls:
         if row.reward.seeds and ends:
             figure.add_trace(_level(row, drawn[row.method], ends))
     axes: dict[str, dict[str, Any]] = {
         cost: {"title": title, "range": None} for cost, title in drawn_over.items()
     }
-    shown = [*curve_intervals(single), *(row.reward for row in controls)]
-    return laid_out(figure, axes, reward_title(run, task), axis_range(shown))
+    drawn_intervals = [*curve_intervals(single), *(row.reward for row in controls)]
+    return laid_out(figure, axes, reward_title(run, task), axis_range(drawn_intervals))
 
 
 def curve_intervals(single: pd.DataFrame) -> list[Interval]:

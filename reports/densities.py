@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from results import scores
+from reports.shown import Shown
 from results.exactness import DensityRow, density_table, mean_grids
 from results.store import Run
 
@@ -28,11 +28,15 @@ class Drawn:
     """Empty for a method that declares none."""
 
 
-def build(run: Run) -> dict[str, list[Drawn]]:
+def build(run: Run, shown: Shown) -> dict[str, list[Drawn]]:
     """By training reward, the methods with exact metrics."""
     return {
-        task: [_drawn(run, row, task) for row in density_table(run, task)]
-        for task in scores.tasks(run)
+        task: [
+            _drawn(run, row, task)
+            for row in density_table(run, task)
+            if row.method in shown.methods
+        ]
+        for task in shown.tasks
     }
 
 

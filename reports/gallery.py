@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from PIL import Image, UnidentifiedImageError
 
 from reports.picks import RULES, Pick, picks
 from results import scores
-from results.store import Cell, Run, sample_path
+from results.store import Cell, Run, sample_path, whole
 
 SHOWN_PIXELS = 128
 """Edge of a picture on the page, in CSS pixels."""
@@ -25,6 +25,14 @@ EMBEDDED_BYTES = 2_800_000
 
 MARKUP_BYTES = 320
 """Of one picture: its figure, alternative text and caption, rounded up."""
+
+
+FEW_PROMPTS = 4
+FEW_IMAGES = 2
+"""What a panel shows where not all panels have room."""
+
+MOST_KEPT = 200
+"""Cells whose values of single images are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,9 @@ class Gallery:
     """Pictures shown of each prompt."""
     all_images: int
     lossy: bool
+    all_tasks: int = 0
+    all_seeds: int = 0
+    """Training rewards and seeds that have pictures, those not shown included."""
 
     @property
     def tasks(self) -> list[str]:
@@ -110,27 +121,50 @@ class Plan:
     """WebP quality; None is lossless."""
     picks: bool = True
     """Whether pictures chosen by rule are shown."""
+    tasks: int | None = None
+    seeds: int | None = None
+    """The first training rewards and seeds that have a panel; None for all."""
 
 
-def build(run: Run, limit: int = EMBEDDED_BYTES) -> Gallery:
-    """The fullest gallery that stays below ``limit`` bytes of pictures."""
+class _Cells:
+    """Cells with the values of their single images, of which the last few are kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Cell] = {}
+
+    def whole(self, cell: Cell) -> Cell:
+        if cell.cell_id not in self._kept:
+            if len(self._kept) >= MOST_KEPT:
+                self._kept.clear()
+            self._kept[cell.cell_id] = whole(cell)
+        return self._kept[cell.cell_id]
+
+
+def build(run: Run, limit: int = EMBEDDED_BYTES, methods: Sequence[str] | None = None) -> Gallery:
+    """The fullest gallery that stays below ``limit`` bytes of pictures, of some methods or all."""
     config = next((cell.config for cell in scores.done(run) if cell.config), None)
     prompts = config.evaluation_prompts if config else []
     images = config.images_per_prompt if config else 0
-    for plan in _plans(len(prompts), min(images, MOST_IMAGES)):
-        panels = [
-            _panel(run, task, seed, plan) for task in scores.tasks(run) for seed in _seeds(run)
-        ]
-        if _embedded_bytes(panels) <= limit:
+    tasks, seeds = scores.tasks(run), _seeds(run)
+    columns = scores.methods(run) if methods is None else methods
+    cells = _Cells()
+    plans = list(_plans(len(prompts), min(images, MOST_IMAGES), len(tasks), len(seeds)))
+    for plan in plans:
+        panels = _panels(run, plan, columns, cells, math.inf if plan is plans[-1] else limit)
+        if panels is not None:
             break
+    assert panels is not None
     shown = prompts[: plan.prompts]
     lossy = plan.quality is not None
-    return Gallery(panels, shown, len(prompts), plan.images, images, lossy)
+    return Gallery(
+        *(panels, shown, len(prompts), plan.images, images, lossy, len(tasks), len(seeds))
+    )
 
 
-def _plans(prompts: int, images: int) -> Iterator[Plan]:
-    """From the fullest to the smallest: first quality goes, then images, then prompts, last what
-    was chosen by rule."""
+def _plans(prompts: int, images: int, tasks: int, seeds: int) -> Iterator[Plan]:
+    """From the fullest to the smallest: first quality goes, then images, then prompts, then what
+    was chosen by rule; last the panels, of which those left show a little more again."""
+    few = (min(prompts, FEW_PROMPTS), min(images, FEW_IMAGES), 85)
     yield Plan(prompts, images, None)
     yield Plan(prompts, images, 90)
     while images > 1:
@@ -140,19 +174,45 @@ def _plans(prompts: int, images: int) -> Iterator[Plan]:
         prompts = math.ceil(prompts / 2)
         yield Plan(prompts, images, 85)
     yield Plan(prompts, images, 85, picks=False)
+    while seeds > 1:
+        seeds = math.ceil(seeds / 2)
+        yield Plan(*few, seeds=seeds)
+    while tasks > 1:
+        tasks = math.ceil(tasks / 2)
+        yield Plan(*few, tasks=tasks, seeds=1)
+    yield Plan(prompts, images, 85, picks=False, tasks=1, seeds=1)
+
+
+def _panels(
+    run: Run, plan: Plan, methods: Sequence[str], cells: _Cells, limit: float
+) -> list[Panel] | None:
+    """All of them, or None where they take more than ``limit`` bytes; then most are not made."""
+    tasks, seeds = scores.tasks(run)[: plan.tasks], _seeds(run)[: plan.seeds]
+    if len(tasks) * len(seeds) * plan.prompts * plan.images * MARKUP_BYTES > limit:
+        return None  # with a single method already
+    panels, used = [], 0
+    for task in tasks:
+        for seed in seeds:
+            panels.append(_panel(run, task, seed, plan, methods, cells))
+            used += _embedded_bytes(panels[-1:])
+            if used > limit:
+                return None
+    return panels
 
 
 def _seeds(run: Run) -> list[int]:
     return sorted({cell.seed for cell in scores.done(run)})
 
 
-def _panel(run: Run, task: str, seed: int, plan: Plan) -> Panel:
+def _panel(
+    run: Run, task: str, seed: int, plan: Plan, methods: Sequence[str], cells: _Cells
+) -> Panel:
     columns = []
-    for method in scores.methods(run):
-        cells = [cell for cell in scores.cells_of(run, method, task) if cell.seed == seed]
-        if cells:
-            cell = cells[0]
+    for method in methods:
+        of_seed = (cell for cell in scores.cells_of(run, method, task) if cell.seed == seed)
+        if (cell := next(of_seed, None)) is not None:
             done = scores.is_done(cell)
+            cell = cells.whole(cell) if done else cell
             shown = _pictures(cell, task, plan) if done else []
             chosen = _picks(cell, task, plan) if done else {}
             columns.append(Column(method, cell.status.state, shown, chosen))

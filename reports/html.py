@@ -27,6 +27,7 @@ from reports import (
     style,
     views,
 )
+from reports.shown import ALL, Shown, first_limits, shown, smaller, spread
 from results import (
     aggregates,
     analysis,
@@ -50,7 +51,10 @@ from results.store import ResultsError, Run
 FILE_NAME = "report.html"
 
 PAGE_BYTES = 8_000_000
-"""Most bytes of a page, as long as the gallery can shrink."""
+"""Most bytes of a page: the gallery shrinks first, then less is shown (``reports.shown``)."""
+
+PICTURE_BYTES = 800_000
+"""Left for pictures on a page that does not show all."""
 
 
 def write_report(run_folder: Path, out: Path | None = None) -> Path:
@@ -60,7 +64,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
     Raises ResultsError for a folder that cannot be read or whose run has no cells, and OSError
     when the file cannot be written.
     """
-    run = store.read_run(run_folder)
+    run = store.read_run(run_folder, condense=True)
     if not run.cells:
         raise ResultsError(f"{run_folder}: the run has no cells, so there is nothing to report")
     path = out if out is not None else run_folder / FILE_NAME
@@ -71,7 +75,7 @@ def write_report(run_folder: Path, out: Path | None = None) -> Path:
 def write_comparison(first: Path, second: Path, out: Path) -> Path:
     """Write the report of two run folders together; raises as ``write_report`` does, and
     ResultsError for two times the same folder."""
-    pair = merged.merge(store.read_run(first), store.read_run(second))
+    pair = merged.merge(*(store.read_run(folder, condense=True) for folder in (first, second)))
     store.write_bytes(out, render_comparison(pair).encode())
     return out
 
@@ -110,14 +114,32 @@ def _page(runs: Sequence[tuple[str, Run]], heading: dict[str, Any]) -> str:
         "script": _asset(templates, "report.js"),
         "plotly": Markup(get_plotlyjs()),  # noqa: S704 (the library's own file)
     }
-    contexts = [_context(run, label) for label, run in runs]
-    drafts = [_part(templates, context) for context in contexts]
     page = templates.get_template("report.html.j2")
-    used = len(page.render(**shell, parts=drafts).encode())
-    limit = min(gallery.EMBEDDED_BYTES, max(0, PAGE_BYTES - used)) // len(contexts)
-    for context in contexts:
-        context["gallery"] = gallery.build(context["run"], limit)
-    return page.render(**shell, parts=[_part(templates, context) for context in contexts])
+    every = [run for _, run in runs]
+    limits = first_limits(every)
+    while True:
+        contexts = [_context(run, label, shown(run, limits)) for label, run in runs]
+        drafts = [_part(templates, context) for context in contexts]
+        used = len(page.render(**shell, most_cells=limits.cells, parts=drafts).encode())
+        room = PAGE_BYTES - (0 if limits == ALL else PICTURE_BYTES)
+        sections = sum(len(draft["content"].encode()) for draft in drafts)
+        share = (room - (used - sections)) / max(1, sections)
+        less = smaller(limits, every, share) if used > room else None
+        if less is None:
+            break
+        limits = less
+    shell["most_cells"] = limits.cells
+    left = min(gallery.EMBEDDED_BYTES, max(0, PAGE_BYTES - used))
+    while True:
+        for context in contexts:
+            methods = context["shown"].methods
+            context["gallery"] = gallery.build(context["run"], left // len(contexts), methods)
+        text = page.render(**shell, parts=[_part(templates, context) for context in contexts])
+        over = len(text.encode()) - PAGE_BYTES
+        if over <= 0 or left == 0:
+            return text
+        # Prompts beside the pictures are of any length, and not reckoned as theirs.
+        left = max(0, min(left - over, left // 2))
 
 
 def _part(templates: Environment, context: dict[str, Any]) -> dict[str, Any]:
@@ -150,18 +172,27 @@ def _templates() -> Environment:
         *(numbers.data_size, numbers.count, numbers.column_decimals, numbers.or_unmeasured),
         *(numbers.p_value, numbers.share),
         budget_views.cost_to,
+        spread,
         *(views.choices, views.phase_parts, protocol_views.stamped, protocol_views.eta),
     ):
         templates.filters[function.__name__] = function
     return templates
 
 
-def _context(run: Run, label: str) -> dict[str, Any]:
-    cross = analysis.cross_rewards(run)
-    throughput = analysis.throughput(run).to_dict("records")
-    rows = aggregates.aggregate_table(run)
+def _context(run: Run, label: str, shown: Shown) -> dict[str, Any]:
+    cross = [
+        row
+        for row in analysis.cross_rewards(run, shown.tasks, shown.rewards)
+        if row.method in shown.methods
+    ]
+    costly = analysis.throughput(run).to_dict("records")
+    groups = [scores.NO_REWARD, *shown.tasks]
+    costly = [row for row in costly if row["method"] in shown.methods and row["task"] in groups]
+    rows = [row for row in aggregates.aggregate_table(run) if row.method in shown.methods]
+    failed = [cell for cell in run.cells.values() if cell.status.state in FAILURES]
     return {
         "run": run,
+        "shown": shown,
         "label": label,
         "record": run.record,
         "controls": scores.CONTROLS,
@@ -171,29 +202,30 @@ def _context(run: Run, label: str) -> dict[str, Any]:
         "encoders": scores.encoders(run),
         "headline": verdict.headline(run),
         "coverage_sentence": verdict.coverage_sentence(run),
-        "tasks": [_task(run, task) for task in scores.tasks(run)],
-        "coverage": views.coverage_rows(run),
+        "tasks": [_task(run, task, shown) for task in shown.tasks],
+        "coverage": views.coverage_rows(run, shown),
         "aggregates": statistics.aggregate_rows(rows),
         "profile": statistics.profile_figure(run, rows).to_plotly_json() if rows else None,
         "profile_measures": statistics.measures(rows),
         "reward_levels": matched.REWARD_LEVELS,
         "diversity_levels": matched.DIVERSITY_LEVELS,
         "cross": views.cross_groups(cross),
-        **metric_views.context(run, cross),
-        **protocol_views.context(run),
+        **metric_views.context(run, cross, shown),
+        **protocol_views.context(run, shown),
         "cross_places": views.cross_decimals(cross),
-        "rewards": scores.evaluated_rewards(run),
-        "throughput": throughput,
+        "rewards": shown.rewards,
+        "throughput": costly,
         "phases": analysis.phases(run),
         "gallery": gallery.EMPTY,
-        "densities": densities.build(run) if exactness.has_densities(run) else {},
+        "densities": densities.build(run, shown) if exactness.has_densities(run) else {},
         "density_columns": exactness.COLUMNS,
         "density_cells": density.CELLS,
         "failures": FAILURES,
-        "failed": [cell for cell in run.cells.values() if cell.status.state in FAILURES],
+        "failed": failed,
+        "unfolded": {cell.cell_id for cell in failed[: shown.cells]},
         "environment": differences.environments(run.cells.values()),
         "settings": differences.settings(run.cells.values()),
-        "cells": views.cell_rows(run),
+        "cells": views.cell_rows(run, shown.cells),
         "protocol": views.protocol(run),
         "costs": costs.measured(run),
         "ledgers": budgets.LEDGERS,
@@ -206,25 +238,26 @@ def _context(run: Run, label: str) -> dict[str, Any]:
     }
 
 
-def _task(run: Run, task: str) -> dict[str, Any]:
-    rows = analysis.task_table(run, task)
-    single = curves.learning_curves(run, task)
-    single = single[(single["kind"] == "reward") & (single["name"] == task)]
+def _task(run: Run, task: str, shown: Shown) -> dict[str, Any]:
+    every = analysis.task_table(run, task)
+    rows = [row for row in every if row.method in shown.methods]
+    single = curves.learning_curves(run, task, [("reward", task)])
+    single = single[single["method"].isin(shown.methods)]
     return {
         "name": task,
         "info": run.record.rewards.get(task),
         "claims": verdict.claims(run, task),
         "rows": rows,
         "bars": views.bars([row.gain.difference if row.gain else None for row in rows]),
-        "comparisons": statistics.comparison_table(run, task),
-        "budgets": budget_views.budgets(run, task),
-        "matched": statistics.matched_groups(run, task),
-        "corners": statistics.corners(run, task),
-        "attainment": statistics.attainment_figure(run, task).to_plotly_json(),
+        "comparisons": statistics.comparison_table(run, task, shown),
+        "budgets": budget_views.budgets(run, task, shown),
+        "matched": statistics.matched_groups(run, task, shown),
+        "corners": statistics.corners(run, task, shown),
+        "attainment": statistics.attainment_figure(run, task, shown).to_plotly_json(),
         "places": views.score_decimals(rows),
-        "best": views.best(rows),
-        "scatter": charts.scatter(run, task).to_plotly_json(),
-        "curve": charts.learning_curve(run, task).to_plotly_json(),
+        "best": views.best(every),
+        "scatter": charts.scatter(run, task, shown).to_plotly_json(),
+        "curve": charts.learning_curve(run, task, shown).to_plotly_json(),
         "curve_rows": curves.mean_curves(single).to_dict("records"),
     }
 

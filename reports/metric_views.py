@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reports.shown import Shown
 from results import hacking, measuring, numbers, scores
 from results.analysis import CrossRow
 from results.hacking import BadImages, Detector, HackingRow
@@ -75,10 +76,18 @@ class MetricTable:
     """Decimals of each metric's column."""
 
 
-def metric_tables(run: Run) -> list[MetricTable]:
+def metric_tables(run: Run, shown: Shown) -> list[MetricTable]:
     """One for each encoder that something was measured in."""
     records = measuring.measured_metrics(run)
-    rows = {record.metric: measuring.measured_rows(run, record.metric) for record in records}
+    tasks = [scores.NO_REWARD, *shown.tasks]
+    rows = {
+        record.metric: [
+            row
+            for row in measuring.measured_rows(run, record.metric)
+            if row.method in shown.methods and row.task in tasks
+        ]
+        for record in records
+    }
     named = dict.fromkeys(row.encoder for found in rows.values() for row in found)
     return [_metric_table(encoder, records, rows) for encoder in named]
 
@@ -129,15 +138,19 @@ def bad_image_table(run: Run) -> BadImageTable:
     )
 
 
-def context(run: Run, cross: list[CrossRow]) -> dict[str, Any]:
+def context(run: Run, cross: list[CrossRow], shown: Shown) -> dict[str, Any]:
     """What the sections on metrics and reward hacking show."""
-    rows: list[HackingRow] = hacking.hacking_rows(run)
+    rows: list[HackingRow] = [
+        row
+        for row in hacking.hacking_rows(run)
+        if row.method in shown.methods and row.task in shown.tasks
+    ]
     names: list[Detector] = hacking.detectors(run)
     return {
         "heat": heat(run, cross),
         "full_heat": FULL_HEAT,
         "unscored": run.record.unscored,
-        "metric_tables": metric_tables(run),
+        "metric_tables": metric_tables(run, shown),
         "refusals": refusals(run),
         "hacking": rows,
         "detectors": names,

@@ -8,7 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from results import anchors, numbers, picks, samplers, scores
+from reports.shown import Shown
+from results import anchors, numbers, picks, samplers
 from results.picks import Picks
 from results.samplers import SamplerRow
 from results.store import Run
@@ -41,14 +42,14 @@ class SamplerTable:
     places: dict[str, int]
 
 
-def context(run: Run) -> dict[str, Any]:
+def context(run: Run, shown: Shown) -> dict[str, Any]:
     """What the section of the protocol shows, and the sentence on what normalises rewards."""
     return {
         "anchors_sentence": anchors.describe(run),
         "picks_sentence": picks.describe(run),
         "picks": _validated(run),
         "etas": samplers.etas(run),
-        "samplers": [table for task in scores.tasks(run) if (table := _samplers(run, task)).rows],
+        "samplers": [table for task in shown.tasks if (table := _samplers(run, task, shown)).rows],
     }
 
 
@@ -57,8 +58,8 @@ def _validated(run: Run) -> list[Picks]:
     return [each for each in picks.picks(run) if each.rule != "last"]
 
 
-def _samplers(run: Run, task: str) -> SamplerTable:
-    rows = samplers.sampler_table(run, task)
+def _samplers(run: Run, task: str, shown: Shown) -> SamplerTable:
+    rows = [row for row in samplers.sampler_table(run, task) if row.method in shown.methods]
     columns = {
         "reward": [row.reward for row in rows],
         "change": [change for row in rows for change in (row.to_first, row.gain)],

@@ -10,6 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from reports.charts import axis_range, laid_out, plain_text, reward_title, trace
+from reports.shown import Shown
 from reports.style import Style, styles
 from results import numbers, scores
 from results.aggregates import AggregateRow, performance_profile, profile_band
@@ -35,17 +36,21 @@ class ComparisonTable:
     """At equal reward calls, then at equal UNet samples: a family each."""
 
 
-def comparison_table(run: Run, task: str) -> ComparisonTable:
-    """All pairs on ``task`` by the method they are against."""
+def comparison_table(run: Run, task: str, shown: Shown) -> ComparisonTable:
+    """All pairs of methods shown on ``task``, by the method they are against."""
     found = families(run, task)
     groups: dict[str, list[tuple[Comparison, ...]]] = {}
     for row in zip(*(family.comparisons for family in found), strict=True):
-        groups.setdefault(row[0].reference, []).append(row)
+        if row[0].method in shown.methods and row[0].reference in shown.methods:
+            groups.setdefault(row[0].reference, []).append(row)
     return ComparisonTable(
         made=found[0].made,
         groups=groups,
         equal_budget=[
-            point for ledger in LEDGERS for point in equal_budget_family(run, task, ledger)
+            point
+            for ledger in LEDGERS
+            for point in equal_budget_family(run, task, ledger)
+            if point.comparison.method in shown.methods
         ],
     )
 
@@ -61,10 +66,12 @@ class MatchedGroup:
     hypervolume_places: int
 
 
-def matched_groups(run: Run, task: str) -> list[MatchedGroup]:
+def matched_groups(run: Run, task: str, shown: Shown) -> list[MatchedGroup]:
     """The trade-off table of ``task`` by encoder."""
     groups: dict[str, list[TradeOffRow]] = {}
     for row in trade_off_table(run, task):
+        if row.method not in shown.methods:
+            continue
         groups.setdefault(row.encoder, []).append(row)
     return [
         MatchedGroup(
@@ -85,22 +92,23 @@ def _decimals(intervals: Iterable[Interval]) -> int:
     return max(2, numbers.column_decimals(intervals))
 
 
-def corners(run: Run, task: str) -> list[tuple[str, str, tuple[float, float]]]:
+def corners(run: Run, task: str, shown: Shown) -> list[tuple[str, str, tuple[float, float]]]:
     """Encoder, method and corner (reward, diversity) of every attainment surface."""
     return [
         (encoder, method, (float(corner[0]), float(corner[1])))
         for encoder in scores.encoders(run)
         for method, surface in attained(run, task, encoder).items()
+        if method in shown.methods
         for corner in surface
     ]
 
 
-def attainment_figure(run: Run, task: str) -> go.Figure:
+def attainment_figure(run: Run, task: str, shown: Shown) -> go.Figure:
     """Reward and diversity that half of the seeds attain, a step line a method."""
     figure = go.Figure()
     drawn = styles(run)
     surfaces = {encoder: attained(run, task, encoder) for encoder in scores.encoders(run)}
-    for method in scores.methods(run):
+    for method in shown.methods:
         variants = {
             encoder: _corner_line(of_method[method])
             for encoder, of_method in surfaces.items()

@@ -166,8 +166,7 @@ def _curves(run: Run) -> Table:
     drawn = costs.measured(run)
     rows: list[list[Value]] = []
     for task in scores.tasks(run):
-        single = curves.learning_curves(run, task)
-        single = single[(single["kind"] == "reward") & (single["name"] == task)]
+        single = curves.learning_curves(run, task, [("reward", task)])
         for row in single.to_dict("records"):
             place: list[Value] = [task, row["method"], row["seed"], row["round"]]
             rows.append([*place, *(row[cost] for cost in drawn), row["value"]])

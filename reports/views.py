@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from reports.shown import Shown
 from results import numbers, reproduction, scores
 from results.analysis import CrossRow, TaskRow
 from results.intervals import Interval
+from results.states import ORDER, words
 from results.store import Cell, Run
 
 
@@ -21,16 +25,29 @@ class CoverageRow:
     groups: list[list[Cell]]
     reasons: list[list[str]]
     """Why cells of the group do not apply, each reason once."""
+    more: list[str]
+    """What became of the cells of a group whose seeds are not shown; empty where all are."""
 
 
-def coverage_rows(run: Run) -> list[CoverageRow]:
+def coverage_rows(run: Run, shown: Shown) -> list[CoverageRow]:
     """The matrix of cells, a row a method and a group a training reward."""
     rows = []
-    for method in scores.methods(run):
-        tasks = [scores.NO_REWARD] if method == scores.BASE else scores.tasks(run)
-        groups = [scores.cells_of(run, method, task) for task in tasks]
-        rows.append(CoverageRow(method, groups, [_reasons(group) for group in groups]))
+    for method in shown.methods:
+        tasks = [scores.NO_REWARD] if method == scores.BASE else shown.tasks
+        every = [scores.cells_of(run, method, task) for task in tasks]
+        groups = [[cell for cell in group if cell.seed in shown.seeds] for group in every]
+        reasons = [_reasons(group) for group in every]
+        more = [_more(group, shown) for group in every]
+        rows.append(CoverageRow(method, groups, reasons, more))
     return rows
+
+
+def _more(cells: list[Cell], shown: Shown) -> str:
+    states = Counter(cell.status.state for cell in cells if cell.seed not in shown.seeds)
+    if not states:
+        return ""
+    named = ", ".join(f"{states[state]} {words(state)}" for state in ORDER if state in states)
+    return f"and {numbers.count(states.total(), 'seed')} more: {named}"
 
 
 def _reasons(cells: list[Cell]) -> list[str]:
@@ -97,11 +114,11 @@ class CellRow:
     command: str
 
 
-def cell_rows(run: Run) -> list[CellRow]:
-    """Key and command of each cell."""
+def cell_rows(run: Run, most: int | None = None) -> list[CellRow]:
+    """Key and command of each cell, or of the first ``most``."""
     return [
         CellRow(cell, reproduction.key(cell), reproduction.command(cell, run.record))
-        for cell in run.cells.values()
+        for cell in islice(run.cells.values(), most)
     ]
 
 

@@ -17,7 +17,7 @@ from scipy import stats
 from results.anchors import anchors
 from results.bootstrap import Array, corrected_bootstrap
 from results.intervals import CONFIDENCE, Interval
-from results.scores import Kind, Scores, cells_of, encoders, final_scores, methods, tasks
+from results.scores import Kind, Scores, cells_of, encoders, final_scores, methods, once, tasks
 from results.store import Run
 
 
@@ -111,6 +111,7 @@ class AggregateRow:
     """Training rewards on which no seed has a normalised score."""
 
 
+@once
 def aggregate_table(run: Run) -> list[AggregateRow]:
     """Every method's normalised reward, then its diversity in each encoder, over all tasks.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from results.scores import (
     evaluated_rewards,
     final_scores,
     methods,
+    once,
     reward_calls,
     tasks,
 )
@@ -56,6 +58,7 @@ class TaskRow:
     """Kinds of bad images in the picked evaluations; empty if there was none."""
 
 
+@once
 def task_table(run: Run, task: str) -> list[TaskRow]:
     """Every method that has cells on one reward, the controls first."""
     reward, *diversity = families(run, task)
@@ -114,15 +117,22 @@ class CrossRow:
     """Differences to ``base``, paired by seed and not adjusted; empty for ``base`` itself."""
 
 
-def cross_rewards(run: Run) -> list[CrossRow]:
-    """A row for ``base``, then one for each method of each training reward that is done."""
+def cross_rewards(
+    run: Run, trained_on: Sequence[str] | None = None, scored_by: Sequence[str] | None = None
+) -> list[CrossRow]:
+    """A row for ``base``, then one for each method of each training reward that is done.
+
+    Of the training rewards ``trained_on`` and the rewards ``scored_by``, or of all.
+    """
     others = [method for method in methods(run) if method != BASE]
-    pairs = [(BASE, NO_REWARD), *((method, task) for task in tasks(run) for method in others)]
+    chosen = tasks(run) if trained_on is None else trained_on
+    names = evaluated_rewards(run) if scored_by is None else scored_by
+    pairs = [(BASE, NO_REWARD), *((method, task) for task in chosen for method in others)]
     rows = []
     for method, task in pairs:
         scores = {}
         changes = {}
-        for name in evaluated_rewards(run):
+        for name in names:
             values = final_scores(run, method, task, "reward", name)
             scores[name] = t_interval(values)
             if method != BASE:
@@ -196,6 +206,7 @@ def _speeds(cell: Cell) -> dict[str, float]:
     }
 
 
+@once
 def phases(run: Run) -> list[str]:
     """Phases that time was spent in, in the order in which they are shown."""
     return costs.in_order(phase for cell in done(run) for phase in cell.status.seconds_by_phase)

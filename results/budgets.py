@@ -32,6 +32,7 @@ from results.scores import (
     is_control,
     measure,
     methods,
+    once,
     reward_calls,
 )
 from results.store import Run
@@ -121,6 +122,7 @@ class EqualBudgetComparison:
     """False where the method never spent as much and is compared at its end."""
 
 
+@once
 def equal_budget_family(
     run: Run, task: str, ledger: Ledger = "reward_calls"
 ) -> list[EqualBudgetComparison]:
@@ -183,6 +185,7 @@ class ToTarget:
         return high if math.isinf(high) else (low + high) / 2
 
 
+@once
 def to_target_table(run: Run, task: str) -> list[ToTarget]:
     """Every trained method, cost and share of best-of-n's gain over base (``REWARD_LEVELS``)."""
     base = final_scores(run, BASE, task, "reward", task)

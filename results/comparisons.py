@@ -20,6 +20,7 @@ from results.scores import (
     final_by_prompt,
     final_scores,
     methods,
+    once,
 )
 from results.store import Run
 from results.tiers import tiers
@@ -47,6 +48,7 @@ class Family:
         return {each.method: each for each in self.comparisons if each.reference == reference}
 
 
+@once
 def families(run: Run, task: str) -> list[Family]:
     """That of the reward, then one for each encoder."""
     measures: list[tuple[Kind, str]] = [("reward", task)]
@@ -68,6 +70,7 @@ def family(run: Run, task: str, kind: Kind, name: str) -> Family:
     return Family(task, kind, name, comparisons, tiers(means, comparisons))
 
 
+@once
 def applies(run: Run, method: str, task: str) -> bool:
     """Whether a method can be trained on a reward."""
     return any(cell.status.state != "not_applicable" for cell in cells_of(run, method, task))

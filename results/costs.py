@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from results.records import Counts, EvaluationRecord
-from results.scores import done
+from results.scores import done, once
 from results.store import Cell, Run
 
 COSTS = {
@@ -44,6 +44,7 @@ def of(record: EvaluationRecord) -> dict[str, float]:
     }
 
 
+@once
 def measured(run: Run) -> dict[str, str]:
     """Those of :data:`COSTS` that any cell of the run has; the training images always."""
     ends = [of(cell.evaluations[-1]) for cell in done(run)]

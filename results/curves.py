@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from results import costs
@@ -10,6 +12,7 @@ from results.records import Counts, EvaluationRecord
 from results.scores import (
     BASE,
     BEST_OF_N,
+    NO_REWARD,
     Kind,
     done_cells,
     encoders,
@@ -17,6 +20,7 @@ from results.scores import (
     is_control,
     measure,
     methods,
+    once,
     original_name,
 )
 from results.store import Cell, Run
@@ -25,16 +29,25 @@ COSTS = tuple(costs.COSTS)
 """What a curve can be drawn over."""
 
 
-def learning_curves(run: Run, task: str) -> pd.DataFrame:
+Measure = tuple[Kind, str]
+"""A reward or a diversity, and the name of the reward or encoder."""
+
+
+def learning_curves(run: Run, task: str, measures: Sequence[Measure] | None = None) -> pd.DataFrame:
     """Every seed's curve of the methods trained on ``task``, from the untrained model on.
+
+    In some ``measures``, or in every reward and encoder.
 
     One row for each evaluation and measure, with the columns protocol, method, seed, round, those
     of ``COSTS``, kind ("reward" or "diversity"), name (of the reward or encoder), and value (mean
     over prompts and images).
     """
     rows = []
-    measures: list[tuple[Kind, str]] = [("reward", name) for name in evaluated_rewards(run)]
-    measures += [("diversity", name) for name in encoders(run)]
+    if measures is None:
+        measures = [
+            *(("reward", name) for name in evaluated_rewards(run)),
+            *(("diversity", name) for name in encoders(run)),
+        ]
     for method in methods(run):
         for cell in done_cells(run, method, task) if not is_control(method) else []:
             for record in from_untrained(run, cell):
@@ -51,13 +64,22 @@ def learning_curves(run: Run, task: str) -> pd.DataFrame:
 def from_untrained(run: Run, cell: Cell) -> list[EvaluationRecord]:
     """Evaluations of a cell, after that of ``base`` of the same seed at cost zero."""
     first = [record for record in cell.evaluations[:1] if record.round == 0]
-    base = [other for other in done_cells(run, BASE, cell.reward) if other.seed == cell.seed]
+    base = _untrained(run).get(cell.seed)
     # A cell that has evaluated the untrained model itself needs no other start; best-of-n has no
     # rounds, and its only evaluation is not of that model alone.
-    if (first and original_name(cell.method) != BEST_OF_N) or not base:
+    if (first and original_name(cell.method) != BEST_OF_N) or base is None:
         return cell.evaluations
+    return [base, *cell.evaluations]
+
+
+@once
+def _untrained(run: Run) -> dict[int, EvaluationRecord]:
+    """Seed to the evaluation of the untrained model, at no cost."""
     nothing = {"round": 0, "images": 0, "counts": Counts(), "training_seconds": 0.0}
-    return [base[0].picked.model_copy(update=nothing), *cell.evaluations]
+    return {
+        cell.seed: cell.picked.model_copy(update=nothing)
+        for cell in reversed(done_cells(run, BASE, NO_REWARD))
+    }
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:

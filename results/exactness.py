@@ -11,7 +11,7 @@ import numpy as np
 
 from results.intervals import Interval, t_interval
 from results.records import DensityRecord
-from results.scores import BASE, done, done_cells, methods
+from results.scores import BASE, done, done_cells, methods, once
 from results.store import Run, load_density
 
 COLUMNS = {
@@ -54,11 +54,13 @@ class DensityRow:
         return not self.declares and 2 * self.values["modes_covered"].mean < self.modes
 
 
+@once
 def has_densities(run: Run) -> bool:
     """Whether any cell has exact metrics."""
     return any(cell.picked.density for cell in done(run))
 
 
+@once
 def density_table(run: Run, task: str) -> list[DensityRow]:
     """Every method that has exact metrics on a reward; empty if only ``base`` has."""
     rows = [_row(run, method, task) for method in methods(run)]

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from results import condensed
 from results.image_statistics import STATISTICS
 from results.intervals import Interval, paired_difference, t_interval
 from results.measuring import final_measure
@@ -28,6 +29,7 @@ from results.scores import (
     final_scores,
     is_control,
     methods,
+    once,
     tasks,
 )
 from results.store import Cell, Run
@@ -84,6 +86,7 @@ class HackingRow:
         return [name for name, sign in self.signs.items() if rises and sign.fires]
 
 
+@once
 def hacking_rows(run: Run) -> list[HackingRow]:
     """A row for each trained method and training reward with a cell that is done."""
     rows = []
@@ -94,6 +97,7 @@ def hacking_rows(run: Run) -> list[HackingRow]:
     return rows
 
 
+@once
 def detectors(run: Run) -> list[Detector]:
     """Those that the run has quantities for: robustness of the reward, prompt fidelity, diversity,
     lost modes, pictures."""
@@ -121,11 +125,12 @@ def _of_robustness(run: Run) -> list[Detector]:
 
     def gap(change: str) -> Value:
         def value(cell: Cell, task: str) -> float | None:
-            clean = cell.picked.rewards.get(task)
-            after = cell.picked.augmented.get(task, {}).get(change)
-            if clean is None or after is None:
-                return None
-            return float(np.mean(np.array(clean) - np.array(after)))
+            picked = cell.picked
+            if isinstance(picked, condensed.CondensedEvaluation):
+                return picked.gaps.get(task, {}).get(change)
+            clean = picked.rewards.get(task)
+            after = picked.augmented.get(task, {}).get(change)
+            return None if clean is None or after is None else condensed.gap(clean, after)
 
         return value
 
@@ -234,11 +239,7 @@ class BadImages:
 def bad_images(run: Run) -> list[BadImages]:
     """Every evaluation of every cell, those that failed included."""
     return [
-        BadImages(cell.cell_id, record.round, record.bad_images, _count(record.rewards))
+        BadImages(cell.cell_id, record.round, record.bad_images, condensed.image_count(record))
         for cell in run.cells.values()
         for record in cell.evaluations
     ]
-
-
-def _count(rewards: dict[str, list[list[float]]]) -> int:
-    return sum(len(prompt) for prompt in next(iter(rewards.values()), []))

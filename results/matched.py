@@ -28,6 +28,7 @@ from results.scores import (
     final_scores,
     measure,
     methods,
+    once,
 )
 from results.store import Run
 from results.tradeoff import (
@@ -83,6 +84,7 @@ class TradeOffRow:
     """Seeds there were to be."""
 
 
+@once
 def trade_off_table(run: Run, task: str) -> list[TradeOffRow]:
     """For each encoder, best-of-n and every method with a cell that is done."""
     return [
@@ -112,6 +114,7 @@ def seed_curves(run: Run, method: str, task: str, encoder: str) -> dict[int, Arr
     return found
 
 
+@once
 def attained(run: Run, task: str, encoder: str) -> dict[str, Array]:
     """Method to the corners [corners, 2] of what at least half of its seeds attain in training."""
     surfaces = {

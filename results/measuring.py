@@ -10,7 +10,7 @@ from results import store
 from results.intervals import Interval, paired_difference, t_interval
 from results.metrics.interface import Metric, Refused, require_comparable
 from results.records import MeasuredValue, MeasureRecord
-from results.scores import BASE, NO_REWARD, done, done_cells, methods, tasks
+from results.scores import BASE, NO_REWARD, done, done_cells, methods, once, tasks
 from results.store import Cell, Run
 
 Features = dict[str, np.ndarray]
@@ -93,6 +93,7 @@ class MeasuredRow:
     """Why there is no value, or why the seeds' values do not compare."""
 
 
+@once
 def measured_rows(run: Run, metric: str) -> list[MeasuredRow]:
     """A row for each method, training reward and encoder that ``metric`` was measured for."""
     others = [method for method in methods(run) if method != BASE]
@@ -106,6 +107,7 @@ def measured_rows(run: Run, metric: str) -> list[MeasuredRow]:
     return rows
 
 
+@once
 def measured_metrics(run: Run) -> list[MeasureRecord]:
     """One record of each metric that a cell of the run was measured by, for what it declares."""
     found = {name: record for cell in done(run) for name, record in cell.measures.items()}

@@ -82,16 +82,18 @@ def _one_run(sources: list[Source]) -> tuple[Run, list[str]]:
                 "compared with A's at equal reward calls."
             )
     cells: dict[str, Cell] = {}
+    places: dict[tuple[str, str, int], Cell] = {}
     for source in sources:
         for cell in source.run.cells.values():
             name = _name(cell.method, source.label, shared, same)
             cell_id = f"{source.label}/{cell.cell_id}"
-            twin = _twin(cells, cell) if cell.method in same else None
+            place = (name, cell.reward, cell.seed)
+            twin = places.get(place) if cell.method in same else None
             if twin is not None:
                 if not _better(cell, twin):
                     continue
                 del cells[twin.cell_id]
-            cells[cell_id] = replace(cell, cell_id=cell_id, method=name)
+            cells[cell_id] = places[place] = replace(cell, cell_id=cell_id, method=name)
     return Run(first.run.folder, _record(sources, shared, same, list(cells)), cells), notes
 
 
@@ -131,13 +133,6 @@ def _settings(run: Run, method: str) -> list[tuple[str, int]]:
     configs = [cell.config for cell in run.cells.values() if cell.method == method]
     found = {(repr(c.method_config), c.budget_images) for c in configs if c is not None}
     return sorted(found)
-
-
-def _twin(cells: dict[str, Cell], cell: Cell) -> Cell | None:
-    """A cell of the same method, reward and seed that is there already."""
-    what = (cell.method, cell.reward, cell.seed)
-    found = (c for c in cells.values() if (c.method, c.reward, c.seed) == what)
-    return next(found, None)
 
 
 def _better(cell: Cell, twin: Cell) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from results.checkpoints import CheckpointRule, validation_score
-from results.scores import done, measure
+from results.scores import done, measure, once
 from results.store import Cell, Run
 
 
@@ -37,6 +37,7 @@ class Picks:
         return next(checkpoint for checkpoint in self.checkpoints if checkpoint.picked)
 
 
+@once
 def picks(run: Run) -> list[Picks]:
     """Of every finished cell that trains."""
     return [

@@ -13,7 +13,7 @@ import numpy as np
 
 from results.intervals import Interval, paired_difference, t_interval
 from results.records import EvaluationRecord, SamplerRecord
-from results.scores import BASE, Scores, done, done_cells, encoders, methods
+from results.scores import BASE, Scores, done, done_cells, encoders, methods, once
 from results.store import Cell, Run
 
 
@@ -35,6 +35,7 @@ class SamplerRow:
     """By kind, over all seeds; kinds without any left out."""
 
 
+@once
 def etas(run: Run) -> list[float]:
     """Noises that the run was evaluated with, that of the reported numbers first."""
     found = [eta for cell in done(run) if cell.config for eta in cell.config.etas]

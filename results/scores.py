@@ -8,12 +8,15 @@ model, runs once a seed and serves for every reward, since each evaluation is sc
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 
+from results.condensed import CondensedEvaluation, prompt_means
 from results.records import Counts, EvaluationRecord
-from results.store import Cell, Run
+from results.store import NO_REWARD, Cell, Run
 
 BASE = "base"
 BEST_OF_N = "best-of-n"
@@ -22,13 +25,29 @@ CONTROLS = (BASE, BEST_OF_N)
 LABEL = " ["
 """What sets the label of a folder off in the name of a method; no method has it in its own."""
 
-NO_REWARD = "none"
-"""The training reward of ``base``."""
-
 Scores = dict[int, float]
 """Seed to the mean over prompts and images."""
 
 Kind = Literal["reward", "diversity"]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+def once(
+    function: Callable[Concatenate[Run, Given], Result],
+) -> Callable[Concatenate[Run, Given], Result]:
+    """The function, computed once for each run and arguments; nobody may change the result."""
+
+    @wraps(function)
+    def found(run: Run, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        key = (function, args, tuple(kwargs.items()))
+        if key not in run.computed:
+            run.computed[key] = function(run, *args, **kwargs)
+        result: Result = run.computed[key]
+        return result
+
+    return found
 
 
 def labelled(method: str, label: str) -> str:
@@ -51,12 +70,14 @@ def reward_calls(counts: Counts) -> int:
     return counts.reward_calls
 
 
+@once
 def tasks(run: Run) -> list[str]:
     """Rewards that cells are trained on, in matrix order."""
     rewards = (cell.reward for cell in run.cells.values())
     return [reward for reward in dict.fromkeys(rewards) if reward != NO_REWARD]
 
 
+@once
 def methods(run: Run) -> list[str]:
     """Methods of the run, the controls first, then in matrix order."""
     names = list(dict.fromkeys(cell.method for cell in run.cells.values()))
@@ -65,6 +86,7 @@ def methods(run: Run) -> list[str]:
     return controls + [name for name in names if name not in controls]
 
 
+@once
 def done(run: Run) -> list[Cell]:
     """Cells whose numbers may be used: done, and evaluated at least once."""
     return [cell for cell in run.cells.values() if is_done(cell)]
@@ -77,10 +99,10 @@ def is_done(cell: Cell) -> bool:
 
 def cells_of(run: Run, method: str, task: str) -> list[Cell]:
     """Cells of a method trained on a reward, in any state; for ``base`` those of all rewards."""
-    reward = training_reward(method, task)
-    return [cell for cell in run.cells.values() if (cell.method, cell.reward) == (method, reward)]
+    return run.groups.get((method, training_reward(method, task)), [])
 
 
+@once
 def done_cells(run: Run, method: str, task: str) -> list[Cell]:
     """Those of ``cells_of`` whose numbers may be used."""
     return [cell for cell in cells_of(run, method, task) if is_done(cell)]
@@ -91,12 +113,14 @@ def training_reward(method: str, task: str) -> str:
     return NO_REWARD if method == BASE else task
 
 
+@once
 def evaluated_rewards(run: Run) -> list[str]:
     """Rewards that evaluations are scored by, those trained on first."""
     scored = [name for record in _evaluations(run) for name in record.rewards]
     return list(dict.fromkeys([*tasks(run), *run.record.rewards, *scored]))
 
 
+@once
 def encoders(run: Run) -> list[str]:
     """Encoders that diversity is measured in, as recorded."""
     return list(dict.fromkeys(name for record in _evaluations(run) for name in record.diversity))
@@ -113,15 +137,21 @@ def by_prompt(record: EvaluationRecord, kind: Kind, name: str) -> list[float]:
     """
     if kind == "diversity":
         return record.diversity.get(name, [])
-    return [float(np.mean(images)) for images in record.rewards.get(name, [])]
+    if isinstance(record, CondensedEvaluation):
+        # Of another reward only the mean is kept, which is no answer here.
+        return record.by_prompt[name] if name in record.rewards else []
+    return prompt_means(record.rewards.get(name, []))
 
 
 def measure(record: EvaluationRecord, kind: Kind, name: str) -> float | None:
     """Mean of ``by_prompt``: NaN if a single value is, None where the evaluation lacks it."""
+    if isinstance(record, CondensedEvaluation) and kind == "reward":
+        return record.means.get(name)
     values = by_prompt(record, kind, name)
     return float(np.mean(values)) if values else None
 
 
+@once
 def final_by_prompt(
     run: Run, method: str, task: str, kind: Kind, name: str
 ) -> dict[int, list[float]]:
@@ -132,7 +162,8 @@ def final_by_prompt(
     return {seed: values for seed, values in scores.items() if values}
 
 
+@once
 def final_scores(run: Run, method: str, task: str, kind: Kind, name: str) -> Scores:
     """Seed to the mean over prompts of ``final_by_prompt``."""
-    values = final_by_prompt(run, method, task, kind, name)
-    return {seed: float(np.mean(prompts)) for seed, prompts in values.items()}
+    values = {c.seed: measure(c.picked, kind, name) for c in done_cells(run, method, task)}
+    return {seed: value for seed, value in values.items() if value is not None}

@@ -14,7 +14,8 @@ import os
 import re
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from results import condensed
 from results.checkpoints import pick
 from results.record_text import RecordType, ResultsError, dump, one_line, parse
 from results.records import (
@@ -35,6 +37,9 @@ from results.records import (
     SamplerRecord,
     StatusRecord,
 )
+
+NO_REWARD = "none"
+"""The training reward of ``base``, which does not train and serves for all."""
 
 CELL_ID = re.compile(r"(?P<method>[\w.-]+?)--(?P<reward>[\w.-]+?)--s(?P<seed>\d+)")
 
@@ -80,6 +85,16 @@ class Run:
     folder: Path
     record: RunRecord
     cells: dict[str, Cell]
+    computed: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was computed of it, see ``results.scores.once``; the cells do not change."""
+
+    @cached_property
+    def groups(self) -> dict[tuple[str, str], list[Cell]]:
+        """Method and reward to the cells of all seeds, in matrix order."""
+        found: dict[tuple[str, str], list[Cell]] = {}
+        for cell in self.cells.values():
+            found.setdefault((cell.method, cell.reward), []).append(cell)
+        return found
 
     def __post_init__(self) -> None:
         for cell in self.cells.values():
@@ -220,8 +235,12 @@ def load_density(folder: Path) -> dict[str, np.ndarray]:
     return load_features(path) if path.exists() else {}
 
 
-def read_run(folder: Path) -> Run:
+def read_run(folder: Path, condense: bool = False) -> Run:
     """Read a run, its unfinished cells included.
+
+    With ``condense`` the training rounds and the values of single images are left out
+    (``results.condensed``), but for the images of the untrained model, which runs once a seed:
+    all that a report needs, in memory for ten thousand cells.
 
     Raises ResultsError for a folder that holds no run, a damaged file, files of another schema
     version, and a cell measured by another protocol than the run's.
@@ -230,18 +249,22 @@ def read_run(folder: Path) -> Run:
     if not path.is_file():
         raise ResultsError(f"{folder}: not a results folder (there is no run.json in it)")
     record = read_json(path, RunRecord)
-    return Run(folder, record, {cell_id: read_cell(folder, cell_id) for cell_id in record.cells})
+    pool = condensed.Pool() if condense else None
+    return Run(folder, record, {name: read_cell(folder, name, pool) for name in record.cells})
 
 
-def read_cell(run_folder: Path, cell_id: str) -> Cell:
-    """Read one cell; without a status it is running if it has a config, else pending."""
+def read_cell(run_folder: Path, cell_id: str, pool: condensed.Pool | None = None) -> Cell:
+    """Read one cell; without a status it is running if it has a config, else pending.
+
+    With a ``pool``, of which it takes what other cells have alike, it is condensed.
+    """
     method, reward, seed = parts(run_folder, cell_id)
     folder = cell_folder(run_folder, cell_id)
     config = _if_there(folder / "config.json", CellConfig)
     status = _if_there(folder / "status.json", StatusRecord)
     if status is None:
         status = StatusRecord(state="pending" if config is None else "running")
-    return Cell(
+    cell = Cell(
         cell_id=cell_id,
         method=method,
         reward=reward,
@@ -250,12 +273,38 @@ def read_cell(run_folder: Path, cell_id: str) -> Cell:
         status=status,
         config=config,
         environment=_if_there(folder / "environment.json", Environment),
-        rounds=_log(folder / "metrics.jsonl", RoundRecord),
+        rounds=_log(folder / "metrics.jsonl", RoundRecord) if pool is None else [],
         evaluations=_log(folder / "evaluations.jsonl", EvaluationRecord),
         samplers=_log(folder / "samplers.jsonl", SamplerRecord),
         measures={
             path.stem: read_json(path, MeasureRecord)
             for path in sorted((folder / "measures").glob("[!.]*.json"))
+        },
+    )
+    return cell if pool is None else _condensed(cell, pool)
+
+
+def whole(cell: Cell) -> Cell:
+    """A cell with the values of its single images, read again where they were left out."""
+    if not condensed.is_condensed(cell.evaluations):
+        return cell
+    return replace(cell, evaluations=_log(cell.folder / "evaluations.jsonl", EvaluationRecord))
+
+
+def _condensed(cell: Cell, pool: condensed.Pool) -> Cell:
+    round_ = cell.picked.round if cell.evaluations else None
+    evaluations = cell.evaluations
+    if cell.reward != NO_REWARD:
+        evaluations = [condensed.condense(record, cell.reward) for record in evaluations]
+    return replace(
+        cell,
+        config=cell.config and pool.config(cell.config),
+        environment=cell.environment and pool.one(cell.environment),
+        evaluations=evaluations,
+        samplers=[condensed.condense_sampler(record) for record in cell.samplers],
+        measures={
+            name: condensed.condense_measure(record, round_)
+            for name, record in cell.measures.items()
         },
     )
 

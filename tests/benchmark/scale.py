@@ -14,21 +14,26 @@ from pathlib import Path
 import numpy as np
 
 from results import records, store
-from tests.results.synthetic import EVALUATIONS, PROMPTS, Synthetic, work
+from tests.results.synthetic import BUDGET, EVALUATIONS, PROMPTS, Synthetic, work
 
-METHODS, SEEDS = 10, 10
+METHODS, SEEDS = 9, 10
 PER_REWARD = METHODS * SEEDS
 SOURCES = {"benchmark.cell", "methods.dag"}
 
 
 def write(folder: Path, cells: int) -> Path:
-    """A run of so many cells, a multiple of 100: ten methods, ten seeds, and as many rewards."""
-    rewards = [f"reward-{number}" for number in range(cells // PER_REWARD)]
-    methods = [f"method-{number}" for number in range(METHODS)]
+    """A run of so many cells, 10 of ``base`` and a multiple of 90: best-of-n and eight methods,
+    ten seeds, and as many rewards as that makes; 100, 1,000 and 10,000 are such numbers."""
+    rewards = [f"reward-{number}" for number in range((cells - SEEDS) // PER_REWARD)]
+    methods = [f"method-{number}" for number in range(METHODS - 1)]
     template = Synthetic(folder, seeds=range(SEEDS), methods=methods, rewards=rewards)
-    ids = [f"{m}--{r}--s{s}" for m in methods for r in rewards for s in range(SEEDS)]
+    ids = [f"base--none--s{s}" for s in range(SEEDS)]
+    ids += [
+        f"{m}--{r}--s{s}" for m in ["best-of-n", *methods] for r in rewards for s in range(SEEDS)
+    ]
     record = template.run_record(ids)
-    record = record.model_copy(update={"sources": {name: sorted(SOURCES) for name in methods}})
+    sources = {name: sorted(SOURCES) for name in record.methods}
+    record = record.model_copy(update={"sources": sources})
     store.write_json(folder / "run.json", record)
     random = np.random.default_rng(0)
     for cell_id in ids:
@@ -40,9 +45,16 @@ def _write_cell(template: Synthetic, cell_id: str, random: np.random.Generator) 
     method, reward, seed = cell_id.split("--")
     folder = store.cell_folder(template.folder, cell_id)
     config = template.config(cell_id, method, reward, int(seed[1:]))
-    store.write_json(folder / "config.json", config.model_copy(update={"rewards": [reward]}))
+    # Base serves every reward; the others are scored by their own alone.
+    scored = list(template.rewards) if method == "base" else [reward]
+    store.write_json(folder / "config.json", config.model_copy(update={"rewards": scored}))
     store.write_json(folder / "environment.json", template.environment())
-    evaluations = [_evaluation(random, reward, k / EVALUATIONS) for k in range(1, EVALUATIONS + 1)]
+    trains = method.startswith("method")
+    shares = [k / EVALUATIONS for k in range(1, EVALUATIONS + 1)] if trains else [0.0]
+    evaluations = [_evaluation(random, scored, share) for share in shares]
+    if method == "best-of-n":
+        calls = evaluations[0].counts.model_copy(update={"reward_calls": BUDGET})
+        evaluations[0] = evaluations[0].model_copy(update={"counts": calls})
     store.write_jsonl(folder / "evaluations.jsonl", evaluations)
     rounds = [
         records.RoundRecord(
@@ -50,19 +62,21 @@ def _write_cell(template: Synthetic, cell_id: str, random: np.random.Generator) 
         )
         for k in range(1, 17)
     ]
-    store.write_jsonl(folder / "metrics.jsonl", rounds)
+    store.write_jsonl(folder / "metrics.jsonl", rounds if trains else [])
     status = records.StatusRecord(state="done", key="0" * 16, seconds=81.0, counts=work("ddpo", 1))
     store.write_json(folder / "status.json", status)
 
 
-def _evaluation(random: np.random.Generator, reward: str, share: float) -> records.EvaluationRecord:
+def _evaluation(
+    random: np.random.Generator, rewards: list[str], share: float
+) -> records.EvaluationRecord:
     shape = (len(PROMPTS), 4)
     return records.EvaluationRecord(
         round=round(16 * share),
         images=round(128 * share),
         counts=work("ddpo", share),
         training_seconds=60 * share,
-        rewards={reward: (share + random.normal(0, 0.1, shape)).tolist()},
+        rewards={name: (share + random.normal(0, 0.1, shape)).tolist() for name in rewards},
         diversity={"scorer": random.uniform(0.2, 0.4, len(PROMPTS)).tolist()},
         bad_images={"non_finite": 0, "black": 0, "constant": 0},
         sampling_images_per_second=7.5,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +116,36 @@ def test_files_that_are_no_measurements(benchmark_command: Command, tmp_path: Pa
         assert says in one_line_error(done, 3)
     path.write_text('{"benchmarks": [{"fullname": "a"}]}')
     assert "damaged" in one_line_error(benchmark_command("gate", path, "--baseline", "b.json"), 3)
+
+
+@pytest.mark.slow
+def test_what_pytest_benchmark_writes_is_compared(
+    benchmark_command: Command, tmp_path: Path
+) -> None:
+    """Real files, of three of the parts; what they take now is nobody's to say here."""
+    parts = ("kernel_step", "rollout", "report")
+    root = Path(__file__).parents[2]
+    found = [tmp_path / "old.json", tmp_path / "new.json"]
+    for path in found:
+        arguments = ["-q", "-p", "no:cacheprovider", "-m", "speed", "-k", " or ".join(parts)]
+        subprocess.run(
+            [sys.executable, "-m", "pytest", *arguments, "--benchmark-json", path, "tests/speed"],
+            cwd=root,
+            env={k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")},
+            capture_output=True,
+            check=True,
+        )
+    made = benchmark_command("gate", found[0], *UPDATE)
+    assert made.returncode == 0, made.stderr
+    done = benchmark_command("gate", found[1], "--baseline", "b.json", "--json", "g.json")
+    assert done.returncode == 0, done.stdout
+    groups = [each["group"] for each in json.loads(Path("g.json").read_text())["comparisons"]]
+    assert sorted(groups) == sorted(f"tests/speed/test_speed.py::test_{part}" for part in parts)
+    content = json.loads(found[1].read_text())
+    content["benchmarks"] = content["benchmarks"][1:]
+    found[1].write_text(json.dumps(content))
+    done = benchmark_command("gate", found[1], "--baseline", "b.json")
+    assert done.returncode == 2 and "missing" in done.stdout
 
 
 Side = list[Measured]

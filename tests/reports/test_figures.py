@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from reports import charts, metric_views, summary_figures
 from reports.figures import write_paper_figures
+from reports.shown import ALL, shown
 from reports.style import styles
 from results import aggregates, analysis, matched, numbers, scores, store
 from results.intervals import t_interval
@@ -19,7 +20,7 @@ from tests.results.synthetic import Synthetic
 
 
 def test_the_scatter_shows_mean_and_interval_in_either_encoder(run: Run) -> None:
-    figure = charts.scatter(run, "style")
+    figure = charts.scatter(run, "style", shown(run, ALL))
     rows = {row.method: row for row in analysis.task_table(run, "style")}
     means = {trace.name: trace for trace in figure.data if trace.error_y.array is not None}
     assert set(means) == set(rows)
@@ -33,7 +34,7 @@ def test_the_scatter_shows_mean_and_interval_in_either_encoder(run: Run) -> None
 
 
 def test_curves_can_be_drawn_over_every_cost(run: Run) -> None:
-    figure = charts.learning_curve(run, "style")
+    figure = charts.learning_curve(run, "style", shown(run, ALL))
     dag = next(trace for trace in figure.data if trace.name == "dag")
     variants = dag.meta["variants"]
     assert variants["images"]["x"] == [0, 32, 64, 96, 128]

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from reports import statistics
+from reports.shown import ALL, shown
 from results import aggregates, budgets, comparisons, matched, numbers, scores
 from results.store import Run
 from tests.reports.page import Page
@@ -78,7 +79,7 @@ def test_aggregates_say_where_blocks_are_missing(run: Run, parsed: Page) -> None
 
 
 def test_the_attainment_line_has_the_corners_in_either_encoder(run: Run) -> None:
-    figure = statistics.attainment_figure(run, "style")
+    figure = statistics.attainment_figure(run, "style", shown(run, ALL))
     dag = next(trace for trace in figure.data if trace.name == "dag")
     for encoder in scores.encoders(run):
         surface = matched.attained(run, "style", encoder)["dag"]

@@ -9,6 +9,7 @@ import pytest
 
 from reports import densities
 from reports.html import render
+from reports.shown import ALL, shown
 from results import density, store, verdict
 from results.exactness import COLUMNS, density_table, describe, has_densities, mean_grids
 from results.records import DensityRecord, EvaluationRecord
@@ -91,7 +92,7 @@ def test_the_verdict_tells_distance_and_collapse_in_numbers(run: Run) -> None:
 def test_pictures_are_means_over_seeds_beside_the_target(run: Run) -> None:
     grids = mean_grids(run, "dag", "style")
     assert grids["sample"][0, 0] == pytest.approx(1 / density.CELLS**2 + 0.05)
-    drawn = {each.row.method: each for each in densities.build(run)["style"]}
+    drawn = {each.row.method: each for each in densities.build(run, shown(run, ALL))["style"]}
     assert drawn["dag"].sample.startswith("data:image/png;base64,")
     assert drawn["dag"].target and not drawn["ddpo"].target
     page = render(run)
