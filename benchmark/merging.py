@@ -6,6 +6,7 @@ contradicts is refused before anything is written.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -162,7 +163,9 @@ def _numbers(folder: Path, cell_id: str) -> Iterator[str]:
     records: list[EvaluationRecord | SamplerRecord] = [*cell.evaluations, *cell.samplers]
     for record in records:
         same = {name: MEASURED_TIME[name] for name in MEASURED_TIME if hasattr(record, name)}
-        yield dump(record.model_copy(update=same | {"schema_version": 0}))
+        text = dump(record.model_copy(update=same | {"schema_version": 0}))
+        # Sorted: runs that name their rewards in another order write them in another order.
+        yield json.dumps(json.loads(text), sort_keys=True)
 
 
 def _require_one_code(a: Source, b: Source) -> None:

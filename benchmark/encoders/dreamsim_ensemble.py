@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -121,8 +120,8 @@ def _tower(
             if isinstance(module, nn.LayerNorm):
                 module.eps = 1e-5
         network.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError, UnpicklingError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of a damaged file torch.load may raise nearly anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{file.name} is no image tower of DreamSim's release: {reason}"
         ) from error
