@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -111,6 +112,21 @@ def test_merge_joins_the_cells_of_both(tmp_path: Path, benchmark_command: Comman
         for name, cell in source.cells.items():
             if cell.status.state == "done":
                 assert run.cells[name].evaluations == cell.evaluations
+
+
+def test_merge_does_without_the_order_of_rewards(
+    tmp_path: Path, benchmark_command: Command
+) -> None:
+    """A run writes its rewards in the order in which it names them."""
+    first, second = two_machines(tmp_path)
+    log = store.cell_folder(second, "dag--style--s1") / "evaluations.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert len(lines[0]["rewards"]) > 1
+    for line in lines:
+        line["rewards"] = dict(reversed(line["rewards"].items()))
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = benchmark_command("merge", first, second, "--out", tmp_path / "both")
+    assert done.returncode == 0, done.stderr
 
 
 def refuse(command: Command, first: Path, second: Path) -> str:
