@@ -24,13 +24,18 @@ rate, which the release declares and never reads; the anneal's first round is 1,
 a round are distinct and each has several images, which start from the same x_T; and the flow's
 level at each timestep of a prompt, which those images share, is fitted to the round in closed
 form (``flow_levels``; released: left to the network).
+
+With ``subtrajectory_length`` k > 1 the residuals of k consecutive transitions are summed before the
+square: the flows between them cancel, and balance is asked of the two ends (subtrajectory balance,
+arXiv 2209.12782, at a fixed length; over the whole chain trajectory balance, arXiv 2201.13259).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from itertools import zip_longest
+from typing import Any, Self
 
 import torch
 from pydantic import model_validator
@@ -81,6 +86,7 @@ class DagConfig(MethodConfig):
     centre_states: flow_options.CentreStates = False
     flow_levels: flow_options.FlowLevels = "round"
     detach_next_flow: flow_options.DetachNextFlow = False
+    subtrajectory_length: flow_options.SubtrajectoryLength = 1
     regulariser_weight: flow_options.RegulariserWeight = 1.0
     learning_rate_decay: Decay = "constant"
     weight_average: WeightAverage = 0.0
@@ -88,6 +94,12 @@ class DagConfig(MethodConfig):
     @model_validator(mode="after")
     def _centre_has_rewards(self) -> Self:
         flow_options.check_centre(self)
+        if self.subtrajectory_length > self.micro_batch_size:
+            raise ValueError("subtrajectory_length is above micro_batch_size")
+        if self.subtrajectory_length > 1 and self.detach_next_flow:
+            raise ValueError(
+                "detach_next_flow needs subtrajectory_length 1: the flows between cancel"
+            )
         return self
 
 
@@ -144,29 +156,42 @@ class Dag(Method):
         with self.policy.ledger.phase("loss"):
             if c.flow_levels == "round":
                 self.flow.fit_levels(trajectories, rewards, beta, self.log_reference)
-            orders = replay.update_orders(
-                self.task.generator("replay", self.round),
-                len(trajectories),
-                len(trajectories.timesteps),
-                updates=c.updates_per_round,
-                micro_batch_size=c.micro_batch_size,
-                timestep_fraction=c.timestep_fraction,
-                timestep_draw=c.timestep_draw,
-            )
-            updates = [self.update(trajectories, rewards, beta, order) for order in orders]
+            updates = [
+                self.update(trajectories, rewards, beta, order)
+                for order in self.orders(len(trajectories), len(trajectories.timesteps))
+            ]
         self.round += 1
         mean = {name: sum(u[name] for u in updates) / len(updates) for name in updates[0]}
         return {**sampling.reward_metrics(terminal), **mean, "beta": beta}
 
+    def orders(self, trajectories: int, steps: int) -> list[replay.Order]:
+        """The transitions of each of the round's updates."""
+        c = self.config
+        source = self.task.generator("replay", self.round)
+        options: dict[str, Any] = {
+            "updates": c.updates_per_round,
+            "micro_batch_size": c.micro_batch_size,
+            "timestep_fraction": c.timestep_fraction,
+            "timestep_draw": c.timestep_draw,
+        }
+        if c.subtrajectory_length == 1:
+            return replay.update_orders(source, trajectories, steps, **options)
+        length = c.subtrajectory_length
+        return replay.subtrajectory_orders(source, trajectories, steps, length=length, **options)
+
     def update(
         self, trajectories: Trajectories, rewards: torch.Tensor, beta: float, order: replay.Order
     ) -> dict[str, float]:
-        """One step of policy and flow; the two parts of the loss as means over transitions."""
+        """One step of policy and flow; the parts of the loss as means over what is squared and over
+        transitions."""
         c = self.config
         balance_total, regulariser_total = 0.0, 0.0
-        for trajectory, step in order.batches:
+        # Summed over transitions; the mean is over what is squared.
+        share = order.transitions / (order.subtrajectories or order.transitions)
+        for (trajectory, step), lengths in zip_longest(order.batches, order.lengths):
             t = replay.gather(self.policy, trajectories, trajectory, step, c.guidance_in_training)
-            balance, regulariser = self.losses(t, rewards, beta)
+            balance, regulariser = self.losses(t, rewards, beta, lengths)
+            balance = share * balance
             loss = (balance + c.regulariser_weight * regulariser).sum() / order.transitions
             self.optimizer.backward(loss)
             balance_total += float(balance.detach().sum()) / order.transitions
@@ -183,9 +208,17 @@ class Dag(Method):
         }
 
     def losses(
-        self, transitions: replay.Transitions, rewards: torch.Tensor, beta: float
+        self,
+        transitions: replay.Transitions,
+        rewards: torch.Tensor,
+        beta: float,
+        lengths: list[int] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """``delta^2``, by its step's weight, and the regulariser of each transition, ``[n]``."""
+        """``delta^2``, by its step's weight, and the regulariser of each transition, ``[n]``.
+
+        Where the transitions are subtrajectories of ``lengths``, each has its share, one over the
+        length, of the square of its subtrajectory's sum.
+        """
         c, t = self.config, transitions
         # First, since a model may have to swap its weights for it, which a graph does not survive.
         log_reference = self.log_reference(t)
@@ -194,7 +227,8 @@ class Dag(Method):
         )
         log_flow, next_log_flow = self.flow.log_flows(t, rewards, beta)
         delta = detailed_balance_residual(log_flow, next_log_flow, log_policy, log_reference)
-        balance = self.step_weights[t.step] * delta.square()
+        squares = delta.square() if lengths is None else replay.shared_squares(delta, lengths)
+        balance = self.step_weights[t.step] * squares
         return balance, forward_looking.output_distance(noise, t.noise_prediction)
 
     def log_reference(self, transitions: replay.Transitions) -> torch.Tensor:

@@ -94,6 +94,17 @@ DetachNextFlow = Annotated[
         "descended through both flows.",
     ),
 ]
+SubtrajectoryLength = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Consecutive transitions whose residuals are summed before the square. 1 is "
+        "detailed balance, as released; more is subtrajectory balance (arXiv 2209.12782), and the "
+        "chain's length trajectory balance (arXiv 2201.13259) from a drawn step on. With 1 what "
+        "the reward says reaches early states one transition at a time. Not above "
+        "'micro_batch_size': a subtrajectory is gone through at once.",
+    ),
+]
 FlowLearningRate = Annotated[
     float,
     Field(

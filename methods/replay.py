@@ -7,7 +7,8 @@ all of its trajectories' transitions before the optimizer steps.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -25,6 +26,10 @@ class Order:
     """(trajectory, step), each long ``[n]``; this process's share of the update."""
     transitions: int
     """How many there are in all, over all processes."""
+    subtrajectories: int | None = None
+    """How many there are in all; only of ``subtrajectory_orders``."""
+    lengths: list[list[int]] = field(default_factory=list)
+    """Of the subtrajectories that a micro-batch consists of, one after the other."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,83 @@ def update_orders(
                 batches.append((part.repeat(len(step)), step.flatten()))
         orders.append(Order(batches, len(share) * used))
     return orders
+
+
+def subtrajectory_orders(
+    source: torch.Generator,
+    trajectories: int,
+    steps: int,
+    *,
+    length: int,
+    updates: int,
+    micro_batch_size: int,
+    timestep_fraction: float = 1.0,
+    timestep_draw: str = "random",
+) -> list[Order]:
+    """As ``update_orders``, in subtrajectories of ``length`` consecutive transitions, which stay
+    together.
+
+    An update cuts the chains of its trajectories at the same steps: the first cut is drawn, so what
+    is left at either end of a chain is shorter. With a ``timestep_fraction`` some pieces are left
+    out, and one may be cut short. Raises ``ValueError`` when there are more updates than
+    trajectories, or when a subtrajectory is longer than ``micro_batch_size``.
+    """
+    if updates > trajectories:
+        raise ValueError(f"{updates} updates a round, but only {trajectories} trajectories")
+    used = max(1, int(steps * timestep_fraction))
+    drawn_from = used if timestep_draw == "first" else steps
+    length = min(length, drawn_from)
+    if length > micro_batch_size:
+        raise ValueError(
+            f"micro-batches of {micro_batch_size} transitions, but subtrajectories of {length}"
+        )
+    shuffled = torch.randperm(trajectories, generator=source)
+    orders = []
+    for share in torch.tensor_split(shuffled, updates):
+        pieces = _pieces(source, drawn_from, used, length)
+        batches, lengths = [], []
+        for part in micro_batches(processes.own(share), micro_batch_size // length):
+            for together in _packed(pieces, micro_batch_size // len(part)):
+                trajectory = torch.cat([part.repeat_interleave(len(piece)) for piece in together])
+                step = torch.cat([piece.repeat(len(part)) for piece in together])
+                batches.append((trajectory, step))
+                lengths.append([len(piece) for piece in together for _ in range(len(part))])
+        orders.append(Order(batches, len(share) * used, len(share) * len(pieces), lengths))
+    return orders
+
+
+def _pieces(source: torch.Generator, steps: int, used: int, length: int) -> list[torch.Tensor]:
+    """``used`` of the steps, in pieces of at most ``length`` in a row, in random order."""
+    first = int(torch.randint(length, (), generator=source))
+    cuts = sorted({0, *range(first, steps, length), steps})
+    pieces = [torch.arange(begin, end) for begin, end in pairwise(cuts)]
+    chosen, left = [], used
+    for index in torch.randperm(len(pieces), generator=source).tolist():
+        if left:
+            chosen.append(pieces[index][:left])
+            left -= len(chosen[-1])
+    return chosen
+
+
+def _packed(pieces: list[torch.Tensor], most: int) -> list[list[torch.Tensor]]:
+    """Pieces in order, in groups of at most ``most`` steps, which no piece is longer than."""
+    groups: list[list[torch.Tensor]] = []
+    room = 0
+    for piece in pieces:
+        if len(piece) > room:
+            groups.append([])
+            room = most
+        groups[-1].append(piece)
+        room -= len(piece)
+    return groups
+
+
+def shared_squares(values: torch.Tensor, lengths: list[int]) -> torch.Tensor:
+    """The squared sum of ``values`` ``[n]`` over each subtrajectory of a micro-batch, in equal
+    parts on its transitions, ``[n]``: what they add up to is the sum of the squares."""
+    sums = [part.sum().expand(len(part)) for part in values.split(lengths)]
+    sizes = torch.tensor(lengths, device=values.device)
+    return torch.cat(sums).square() / sizes.repeat_interleave(sizes)
 
 
 def micro_batches(items: torch.Tensor, size: int) -> tuple[torch.Tensor, ...]:
