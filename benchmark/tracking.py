@@ -51,7 +51,10 @@ def tracked(names: Sequence[str], run: Path, show: OnProgress) -> Iterator[OnPro
         show(cell_id, progress)
         if cell_id not in cells:
             cells[cell_id] = _Cell(run, cell_id, list(names))
-        cells[cell_id].catch_up()
+        if progress.final:  # or the trackers of all cells would stay open to the end of the run
+            cells[cell_id].finish()
+        else:
+            cells[cell_id].catch_up()
 
     try:
         yield follow
@@ -69,24 +72,37 @@ class _Cell:
     names: list[str]
     trackers: dict[str, Any] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
-    """File name to the bytes of it that were passed on."""
+    """File name to the bytes of it that were read."""
+    reached: int = 0
+    """Training images of the last round that was read."""
+    held: list[EvaluationRecord] = field(default_factory=list)
+    """Evaluations that were read and belong after a round that was not."""
 
     @property
     def folder(self) -> Path:
         return store.cell_folder(self.run, self.cell_id)
 
-    def catch_up(self) -> None:
-        """Pass on the lines that were written since the last time."""
-        for round_ in self._new("metrics.jsonl", RoundRecord):
-            self._log(round_values(round_), round_.images)
-        for evaluation in self._new("evaluations.jsonl", EvaluationRecord):
-            self._log(evaluation_values(evaluation), evaluation.images)
+    def catch_up(self, ended: bool = False) -> None:
+        """Pass on the lines that were written since the last time, by training images: Weights &
+        Biases drops what comes after a later step."""
+        rounds = self._new("metrics.jsonl", RoundRecord)
+        # Read after the rounds, so that no evaluation before the last of them is missing.
+        evaluations = self.held + self._new("evaluations.jsonl", EvaluationRecord)
+        self.reached = max([self.reached, *(each.images for each in rounds)])
+        ready = [each for each in evaluations if ended or each.images <= self.reached]
+        self.held = evaluations[len(ready) :]
+        lines = [(each.images, round_values(each)) for each in rounds]
+        lines += [(each.images, evaluation_values(each)) for each in ready]
+        for images, values in sorted(lines, key=lambda line: line[0]):
+            self._log(values, images)
 
     def finish(self) -> None:
-        """Pass on the rest and end the trackers."""
-        self.catch_up()
+        """Pass on the rest and end the trackers; what is written later is passed on to none."""
+        self.catch_up(ended=True)
         for name in list(self.trackers):
             self._try(name, lambda tracker: tracker.finish())
+        self.trackers.clear()
+        self.names.clear()
 
     def _new(self, file: str, kind: type[Kind]) -> list[Kind]:
         path = self.folder / file

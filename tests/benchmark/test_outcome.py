@@ -1,4 +1,4 @@
-"""What can be done with a trained cell: draw from it, load it elsewhere, follow it, upload it."""
+"""What can be done with a trained cell: draw from it, load it elsewhere, upload it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ import torch
 import yaml
 from PIL import Image
 
-from benchmark.errors import UsageError
 from benchmark.model_card import base_model
-from benchmark.tracking import check
 from diffusion.latent_diffusion import LatentDiffusion
 from diffusion.ledger import Ledger
 from diffusion.pipelines import load_policy
@@ -38,20 +36,13 @@ PROMPTS = ["--prompt", "a fox", "--prompt", "an owl"]
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A run of one method on one reward, followed by TensorBoard where it is installed."""
+    """A run of one method on one reward."""
     folder = tmp_path_factory.mktemp("outcome")
     suite = write_suite(folder, tiny_model)
-    followed = []
-    try:
-        check(["tensorboard"])
-        followed = ["--tracker", "tensorboard"]
-    except UsageError:
-        pass
     done = run_command(
-        folder, "run", "--suite", suite, "--rewards", "colourfulness", "--out", "run", *followed
+        folder, "run", "--suite", suite, "--rewards", "colourfulness", "--out", "run"
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "stopped" not in done.stdout
     return folder / "run"
 
 
@@ -169,48 +160,6 @@ def test_saved_weights_load(tiny_model: Path, tmp_path: Path, trainable: str) ->
         assert torch.equal(target.state_dict()[name], value)
     with pytest.raises(OSError):
         target.load_weights(tmp_path / "nowhere")
-
-
-def test_a_tracker_has_what_the_files_have(run: Path, cell: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    assert {path.name for path in (run / "tensorboard").iterdir()} == {
-        path.name for path in (run / "cells").iterdir()
-    }
-    events = EventAccumulator(str(run / "tensorboard" / CELL))
-    events.Reload()
-    found = store.read_cell(run, CELL)
-    scalars = {
-        tag: [(e.step, e.value) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]
-    }
-    assert scalars["train/reward_mean"] == [
-        (r.images, pytest.approx(r.metrics["reward_mean"])) for r in found.rounds
-    ]
-    means = [
-        (e.images, pytest.approx(float(np.mean(e.rewards["colourfulness"]))))
-        for e in found.evaluations
-    ]
-    assert scalars["test/colourfulness"] == means
-    assert "diversity/efficientnet-lite0" in scalars
-
-
-def test_trackers_that_are_not_there(benchmark_command: Command) -> None:
-    done = benchmark_command("run", "--tracker", "tensorbord", "--dry-run")
-    assert "did you mean 'tensorboard'" in one_line_error(done, 4)
-
-
-def test_a_tracker_that_fails_is_let_go_of(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmark.tracking import _Cell
-
-    class Broken:
-        def log(self, values: object, step: int) -> None:
-            raise RuntimeError("no route\nto host")
-
-    cell = _Cell(run, CELL, ["wandb"], {"wandb": Broken()})
-    cell.catch_up()
-    cell.finish()
-    assert capsys.readouterr().out == f"tracker wandb of {CELL} stopped: no route to host\n"
 
 
 class Hub(BaseHTTPRequestHandler):
