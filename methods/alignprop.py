@@ -16,10 +16,10 @@ do (``truncation``), step 0 being the noisiest of T:
 
 Two releases at mihirp1998/AlignProp differ: the paper's (eta 0, guidance 7.5, weight decay 0.1,
 gradient clip 5, loss 0.01 |r - 10| for the aesthetic score) and the rewrite (eta 1, guidance 5,
-weight decay 1e-4, clip 1). Here eta and guidance are the policy's, decay and clip the rewrite's,
-and the loss is -r by default. Differs: steps are drawn for each image, where the releases draw
-once for a device's batch, so that results do not depend on ``micro_batch_size``; images stay in
-[0, 1]; a threshold is at most T - 1, so that every image has a gradient.
+weight decay 1e-4, clip 1, the same loss). Here eta and guidance are the policy's, decay and clip
+the rewrite's, and the loss is -r by default. Differs: steps are drawn for each image, where the
+releases draw once for a device's batch, so that results do not depend on ``micro_batch_size``;
+images stay in [0, 1]; a threshold is at most T - 1, so that every image has a gradient.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ RELEASED: dict[str, dict[str, Any]] = {
         "loss_target": 10.0,
         "loss_coefficient": 0.01,
     },
-    "AlignProp-2024-10": {
+    "AlignProp-2024-10:aesthetic": {
         "prompts_per_round": 128,
         "images_per_prompt": 1,
         "prompt_draw": "independent",
@@ -117,6 +117,9 @@ RELEASED: dict[str, dict[str, Any]] = {
         "gradient_clip": 1.0,
         "truncation": "random-per-trajectory",
         "threshold": "gaussian",
+        "loss": "target",
+        "loss_target": 10.0,
+        "loss_coefficient": 0.01,
     },
     "trl:aesthetic": {
         "images_per_prompt": 1,
@@ -130,7 +133,6 @@ RELEASED: dict[str, dict[str, Any]] = {
         "loss_coefficient": 1.0,
     },
 }
-"""The rewrite of October 2024 leaves its loss to its configuration files."""
 
 
 def gradient_steps(

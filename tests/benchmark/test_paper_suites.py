@@ -7,44 +7,67 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 import methods
 from benchmark import overrides, prompt_sets, resolution, suite
 from benchmark.errors import UsageError
+from diffusion.ledger import Ledger
+from methods.optimizer import Optimizer
 from tests.benchmark.test_prompt_sets import write_drawbench
 
 NAMES = [n for n in suite.names() if n.startswith("sd15-") and n != "sd15-random"]
 
-SAMPLER = {"sampling_steps": 50, "lora_rank": 4, "lora_alpha": 4}
-DDPO = {
+SD14, SD15 = "CompVis/stable-diffusion-v1-4", "stable-diffusion-v1-5/stable-diffusion-v1-5"
+SAMPLER = {"sampling_steps": 50, "lora_rank": 4, "lora_alpha": 4, "trainable": "lora"}
+AT_ETA_1 = {**SAMPLER, "guidance_scale": 5, "eta": 1}
+POLICY_GRADIENT = {
     "images_per_prompt": 1,
+    "prompt_draw": "independent",
+    "initial_noise": "independent",
     "learning_rate": 3e-4,
     "weight_decay": 1e-4,
     "gradient_clip": 1.0,
-    "ratio_clip": 1e-4,
-    "advantage": "per_prompt_tracker",
-    "advantage_clip": 5.0,
-    "tracker_min_count": 16,
     "timestep_fraction": 1.0,
+    "timestep_draw": "random",
     "step_weight": "uniform",
     "reduction": "mean",
     "guidance_in_training": True,
 }
-# What the releases state: model settings, options of the method, images in all.
-PUBLISHED: dict[str, tuple[dict[str, Any], str, dict[str, Any], int]] = {
+DDPO = {
+    **POLICY_GRADIENT,
+    "prompts_per_round": 256,
+    "micro_batch_size": 4,
+    "ratio_clip": 1e-4,
+    "advantage": "per_prompt_tracker",
+    "advantage_clip": 5.0,
+    "tracker_min_count": 16,
+}
+ALIGNPROP = {
+    "images_per_prompt": 1,
+    "prompt_draw": "independent",
+    "learning_rate": 1e-3,
+    "loss": "target",
+    "loss_target": 10,
+    "loss_coefficient": 0.01,
+    "threshold": "gaussian",
+    "last_steps": 2,  # of no effect: truncation is random in both
+}
+ANIMALS = ("simple-animals", "simple-animals-held-out")
+# What the releases state, and all of it: model, images in all, prompts, reward, options.
+PUBLISHED: dict[str, tuple[dict[str, Any], int, tuple[str, str], str, dict[str, Any]]] = {
     "sd15-dag": (
-        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "bfloat16"},
-        "dag",
+        {**AT_ETA_1, "name": SD15, "dtype": "bfloat16"},
+        51_200,
+        ("drawbench:released-train", "drawbench:released-held-out"),
+        "image_reward_v1",
         {
+            **POLICY_GRADIENT,
             "prompts_per_round": 512,
-            "images_per_prompt": 1,
             "updates_per_round": 2,
             "micro_batch_size": 8,
-            "learning_rate": 3e-4,
             "flow_learning_rate": 3e-4,
-            "weight_decay": 1e-4,
-            "gradient_clip": 1.0,
             "flow_gradient_clip": 1.0,
             "beta": 100,
             "beta_unit": "mean",
@@ -52,63 +75,69 @@ PUBLISHED: dict[str, tuple[dict[str, Any], str, dict[str, Any], int]] = {
             "beta_anneal_share": 0.5,
             "beta_anneal_from": 0,
             "regulariser_weight": 1.0,
-            "timestep_fraction": 1.0,
             "clean_prediction": "conditional",
             "fresh_rewards": True,
             "detach_next_flow": False,
             "flow_levels": "learned",
+            "centre_states": False,
             "reward_unit": "raw",
+            "learning_rate_decay": "constant",
+            "weight_average": 0.0,
         },
-        51_200,
     ),
     "sd15-ddpo": (
-        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "float16"},
-        "ddpo",
-        {**DDPO, "prompts_per_round": 256, "updates_per_round": 4, "tracker_buffer_size": 16},
+        {**AT_ETA_1, "name": SD14, "dtype": "float16"},
         25_600,
+        ("imagenet-animals", ""),
+        "jpeg_compressibility",
+        {**DDPO, "updates_per_round": 4, "tracker_buffer_size": 16},
     ),
     "sd15-ddpo-aesthetic": (
-        {**SAMPLER, "guidance_scale": 5, "eta": 1, "dtype": "float16"},
-        "ddpo",
-        {**DDPO, "prompts_per_round": 256, "updates_per_round": 2, "tracker_buffer_size": 32},
+        {**AT_ETA_1, "name": SD14, "dtype": "float16"},
         51_200,
+        ANIMALS,
+        "aesthetic_v2",
+        {**DDPO, "updates_per_round": 2, "tracker_buffer_size": 32},
     ),
     "sd15-alignprop": (
-        {**SAMPLER, "guidance_scale": 7.5, "eta": 0, "gradient_checkpointing": True},
-        "alignprop",
         {
+            **SAMPLER,
+            "name": SD15,
+            "guidance_scale": 7.5,
+            "eta": 0,
+            "dtype": "float16",
+            "gradient_checkpointing": True,
+        },
+        1_792,
+        ANIMALS,
+        "aesthetic_v2",
+        {
+            **ALIGNPROP,
             "prompts_per_round": 256,
-            "images_per_prompt": 1,
             "updates_per_round": 2,
-            "learning_rate": 1e-3,
+            "micro_batch_size": 4,
             "weight_decay": 0.1,
             "gradient_clip": 5.0,
             "truncation": "random-per-step",
-            "loss": "target",
-            "loss_target": 10,
-            "loss_coefficient": 0.01,
         },
-        1_792,
     ),
     "sd15-alignprop-2024-10": (
-        {**SAMPLER, "guidance_scale": 5, "eta": 1, "gradient_checkpointing": True},
-        "alignprop",
+        {**AT_ETA_1, "name": SD15, "dtype": "float16", "gradient_checkpointing": True},
+        2_560,
+        ANIMALS,
+        "aesthetic_v2",
         {
+            **ALIGNPROP,
             "prompts_per_round": 128,
-            "images_per_prompt": 1,
             "updates_per_round": 1,
-            "learning_rate": 1e-3,
+            "micro_batch_size": 8,
             "weight_decay": 1e-4,
             "gradient_clip": 1.0,
             "truncation": "random-per-trajectory",
-            "threshold": "gaussian",
-            "loss": "target",
-            "loss_target": 10,
-            "loss_coefficient": 0.01,
         },
-        3_200,
     ),
 }
+METHODS = {name: name.split("-")[1] for name in PUBLISHED}
 
 
 @pytest.fixture(autouse=True)
@@ -120,22 +149,47 @@ def prompts_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_suite_is_what_was_released(name: str) -> None:
-    model, method, options, images = PUBLISHED[name]
+    model, images, (train, test), reward, options = PUBLISHED[name]
+    values, origins = suite.read(name)
     checked = suite.check(*suite.read(name))
     assert checked.model.model_dump().items() >= model.items()
-    assert checked.budget.images == images
+    assert checked.budget.images == images and checked.rewards == (reward,)
+    assert values["prompts"]["train"] == train
+    assert values["prompts"]["test"] == test or not test
     (given,) = checked.methods.items()
-    assert given[0] == method
-    kind = methods.get(method)
-    filled = resolution._with_released(kind, given[1], suite.read(name)[1])
+    assert given[0] == METHODS[name]
+    kind = methods.get(given[0])
+    filled = resolution._with_released(kind, given[1], origins)
     assert filled.items() >= kind.RELEASED[given[1]["released"]].items()
-    config = kind.Config.model_validate(filled).model_dump()
-    assert config.items() >= options.items()
+    assert kind.Config.model_validate(filled).model_dump() == options
+
+
+def test_released_rounds_and_updates() -> None:
+    """Epochs of the releases, and their gradient updates in all."""
+    found = {
+        name: (images // options["prompts_per_round"], options["updates_per_round"])
+        for name, (_, images, _, _, options) in PUBLISHED.items()
+    }
+    assert found == {
+        "sd15-dag": (100, 2),
+        "sd15-ddpo": (100, 4),
+        "sd15-ddpo-aesthetic": (200, 2),
+        "sd15-alignprop": (7, 2),
+        "sd15-alignprop-2024-10": (20, 1),
+    }
+
+
+def test_the_optimizer_is_the_releases() -> None:
+    """The same AdamW in all of them."""
+    weights = [torch.nn.Parameter(torch.zeros(2))]
+    settings = Optimizer(Ledger(), weights, 3e-4, 1e-4, 1.0).adamw.defaults
+    assert (settings["betas"], settings["eps"]) == ((0.9, 0.999), 1e-8)
+    assert (settings["lr"], settings["weight_decay"]) == (3e-4, 1e-4)
 
 
 def test_there_is_a_suite_of_each_paper() -> None:
     assert set(NAMES) == set(PUBLISHED)
-    assert {method for _, method, _, _ in PUBLISHED.values()} == {"dag", "ddpo", "alignprop"}
+    assert set(METHODS.values()) == {"dag", "ddpo", "alignprop"}
 
 
 def test_test_animals_are_in_no_name_of_imagenet() -> None:
