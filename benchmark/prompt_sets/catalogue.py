@@ -139,6 +139,7 @@ BY_PATH = (
         3200,
         "Apache-2.0",
         "HPD v2 benchmark (arXiv 2306.09341); ymhao/HPDv2 on the hub",
+        sha256="73d84095b06d38d16435dd463abe43a8e6555da3876ebfc8ccf11351f3d72a75",
         file="hpdv2",
         by_path=True,
         subsets=dict.fromkeys(["anime", "concept-art", "paintings", "photo"], 800),

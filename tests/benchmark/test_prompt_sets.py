@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import random
 import re
@@ -37,9 +38,11 @@ def write_drawbench(path: Path) -> dict[str, list[str]]:
     return prompts
 
 
-def write_hpd(folder: Path) -> None:
-    """Four lists of 800: photo repeats prompts, and shares one with paintings."""
+def write_hpd(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four lists of 800 in place of the published ones: photo repeats prompts, and shares one with
+    paintings."""
     folder.mkdir()
+    monkeypatch.setitem(SETS, "hpdv2", dataclasses.replace(HPD, sha256=""))
     for style in HPD.subsets:
         prompts = [f"{style} {index}" for index in range(800)]
         if style == "photo":
@@ -147,9 +150,11 @@ def test_drawbench_by_path(tmp_path: Path) -> None:
     assert held_out[:2] == tuple(written["Colors"][:2])
 
 
-def test_two_styles_are_mixed_half_and_half(tmp_path: Path) -> None:
+def test_two_styles_are_mixed_half_and_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "hpd"
-    write_hpd(folder)
+    write_hpd(folder, monkeypatch)
     mixed = prompt_sets.read(f"hpdv2/photo+paintings:released-train={folder}")
     photos = [prompt for prompt in mixed if prompt.startswith("photo")]
     assert len(mixed) == len(set(mixed)) == 2 * len(photos) == 2 * 770
@@ -159,6 +164,17 @@ def test_two_styles_are_mixed_half_and_half(tmp_path: Path) -> None:
     assert prompt_sets.read(f"hpdv2/photo+paintings:released-train={folder}") == mixed
     four = prompt_sets.read(f"hpdv2={folder}")
     assert len(four) == len(set(four)) == 3200 - 20
+    sides = [prompt_sets.read(f"hpdv2:{split}={folder}") for split in splits.SHARES]
+    assert sorted(sum(sides, ())) == sorted(four)
+
+
+def test_other_lists_than_hpd_s_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_hpd(tmp_path / "hpd", monkeypatch)
+    monkeypatch.setitem(SETS, "hpdv2", HPD)
+    with pytest.raises(ValueError, match=r"holds other prompts than hpdv2: their SHA-256 differs"):
+        prompt_sets.read(f"hpdv2={tmp_path / 'hpd'}")
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "json", "txt", "parquet"])
