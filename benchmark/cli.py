@@ -265,10 +265,15 @@ def check(
 @app.command(epilog=_EXIT_CODES + ".")
 def fetch(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="A reward of `list rewards` that needs weights.")
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="A reward of `list rewards` that needs weights, or "
+            "a network of an encoder: clip, dinov2, dino.",
+        ),
     ],
 ) -> None:
-    """Fetch the weights of a reward from the model hub, and check their SHA-256."""
+    """Fetch the weights of a reward or encoder from the model hub, and check their SHA-256."""
     from benchmark import fetch as fetching
 
     fetching.fetch(name)

@@ -1,7 +1,8 @@
-"""``benchmark fetch``: the weights of a reward, from the model hub into its cache on this machine.
+"""``benchmark fetch``: weights of a reward or encoder, from the model hub into its cache here.
 
 Nothing else of the program fetches any. What arrives is checked against the SHA-256 in
-``rewards/weights.toml``, or, where the release states none, against the hub's own.
+``rewards/weights.toml`` or ``encoders/weights.toml``, or, where the release states none, against
+the hub's own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import re
 from pathlib import Path
 
 import rewards
+from benchmark import encoders
 from benchmark.errors import UsageError, did_you_mean
 from rewards.weights import WeightFile, Weights, in_words, manifest, sha256
 
@@ -17,12 +19,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch(name: str) -> None:
-    """Fetch what a reward, or one network of ``weights.toml``, needs, and print where it lies.
+    """Fetch what a reward needs, or a network of either ``weights.toml``, and print where it lies.
 
     Raises ``UsageError`` for an unknown name, where the hub cannot be reached, and for a file that
     is not the released one.
     """
-    known, registry = manifest(), rewards.registry()
+    known, registry = manifest() | encoders.networks(), rewards.registry()
     if name in registry:
         needed = [known[each] for each in registry[name].weights]
         if not needed:

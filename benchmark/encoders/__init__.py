@@ -17,6 +17,9 @@ from typing import Literal
 
 import torch
 
+from rewards.weights import Weights, manifest
+
+MANIFEST = Path(__file__).parent / "weights.toml"
 Encoder = Callable[[torch.Tensor], torch.Tensor]
 """Images float ``[n, 3, H, W]`` in [0, 1], or points ``[n, 2]``, to features ``[n, width]``,
 without gradient.
@@ -71,23 +74,31 @@ def version(name: str) -> str:
     return registry()[name].version()
 
 
-def hub_folder(name: str, repository: str) -> Path:
-    """Folder of a hub repository's files that were fetched before; nothing is fetched here.
+def networks() -> dict[str, Weights]:
+    """What optional encoders need of the model hub, by the names that ``benchmark fetch`` takes."""
+    return manifest(MANIFEST)
 
-    Raises :class:`MissingEncoder` with the command that does.
+
+def hub_folder(name: str, network: str) -> Path:
+    """Folder of one of :func:`networks`, fetched before; nothing is fetched here.
+
+    Raises :class:`MissingEncoder` with what is missing and the command that fetches it.
     """
     from huggingface_hub import snapshot_download
 
-    files = ["config.json", "model.safetensors"]
+    weights = networks()[network]
+    files = [file.name for file in weights.files]
     try:
-        folder = Path(snapshot_download(repository, local_files_only=True, allow_patterns=files))
+        folder = Path(
+            snapshot_download(weights.repository, local_files_only=True, allow_patterns=files)
+        )
         if all((folder / file).is_file() for file in files):
             return folder
     except OSError:
         pass
     raise MissingEncoder(
-        f"encoder {name!r} needs weights that are not here; "
-        f"`hf download {repository} {' '.join(files)}` fetches them"
+        f"encoder {name!r} needs weights that are not here: {weights}; "
+        f"`python -m benchmark fetch {network}` fetches them"
     )
 
 

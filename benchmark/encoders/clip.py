@@ -8,14 +8,13 @@ import torch
 
 from benchmark.encoders import Encoder, Source, hub_folder, normalised, register, resized
 
-REPOSITORY = "openai/clip-vit-large-patch14"
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def load(device: torch.device) -> Encoder:
     """Projected image embeddings; raises ``MissingEncoder``."""
-    return load_folder(hub_folder("clip", REPOSITORY), device)
+    return load_folder(hub_folder("clip", "clip"), device)
 
 
 def load_folder(folder: Path, device: torch.device) -> Encoder:
@@ -36,8 +35,8 @@ def load_folder(folder: Path, device: torch.device) -> Encoder:
 
 
 def version() -> str:
-    """Revision of the repository; raises ``MissingEncoder``."""
-    return hub_folder("clip", REPOSITORY).name[:12]
+    """Revision of its repository; raises ``MissingEncoder``."""
+    return hub_folder("clip", "clip").name[:12]
 
 
 register("clip", Source(load, version))

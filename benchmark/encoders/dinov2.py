@@ -8,7 +8,6 @@ import torch
 
 from benchmark.encoders import Encoder, Source, hub_folder, normalised, register, resized
 
-REPOSITORY = "facebook/dinov2-base"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE, CROP = 256, 224
 """As in the release: shorter side at 256, the middle 224 of it."""
@@ -16,7 +15,7 @@ SIZE, CROP = 256, 224
 
 def load(device: torch.device) -> Encoder:
     """The class token after the last normalisation; raises ``MissingEncoder``."""
-    return load_folder(hub_folder("dinov2", REPOSITORY), device)
+    return load_folder(hub_folder("dinov2", "dinov2"), device)
 
 
 def load_folder(folder: Path, device: torch.device) -> Encoder:
@@ -36,8 +35,8 @@ def load_folder(folder: Path, device: torch.device) -> Encoder:
 
 
 def version() -> str:
-    """Revision of the repository; raises ``MissingEncoder``."""
-    return hub_folder("dinov2", REPOSITORY).name[:12]
+    """Revision of its repository; raises ``MissingEncoder``."""
+    return hub_folder("dinov2", "dinov2").name[:12]
 
 
 register("dinov2", Source(load, version))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmark.encoders import Encoder, MissingEncoder, Source, hub_folder, normalised, register
 
-REPOSITORY = "timm/vit_base_patch16_224.dino"
+BACKBONE = "dino"
 ADAPTER = "dino_vitb16_single_lora"
 ARCHIVE = (
     "https://github.com/ssundaram21/dreamsim/releases/download/v0.2.0-checkpoints/"
@@ -33,7 +33,7 @@ SIZE = 224
 
 def load(device: torch.device) -> Encoder:
     """The class token after the last block, its mean taken out; raises ``MissingEncoder``."""
-    return load_folders(hub_folder("dreamsim", REPOSITORY), adapter_folder(), device)
+    return load_folders(hub_folder("dreamsim", BACKBONE), adapter_folder(), device)
 
 
 def adapter_folder() -> Path:
@@ -125,7 +125,7 @@ def version() -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.glob("adapter_*")):
         digest.update(path.read_bytes())
-    return f"{hub_folder('dreamsim', REPOSITORY).name[:12]}-{digest.hexdigest()[:8]}"
+    return f"{hub_folder('dreamsim', BACKBONE).name[:12]}-{digest.hexdigest()[:8]}"
 
 
 register("dreamsim", Source(load, version))

@@ -40,7 +40,7 @@ HEAD_WIDTH = 64
 
 def load(device: torch.device) -> Encoder:
     """Features of all three, their mean taken out; raises ``MissingEncoder``."""
-    return load_folders(hub_folder(NAME, dreamsim.REPOSITORY), archive_folder(), device)
+    return load_folders(hub_folder(NAME, dreamsim.BACKBONE), archive_folder(), device)
 
 
 def archive_folder() -> Path:
@@ -136,7 +136,7 @@ def version() -> str:
     for path in (*sorted((folder / ADAPTER).glob("adapter_*")), folder / CLIP_FILE):
         digest.update(path.read_bytes())
     digest.update((folder / OPEN_CLIP_FILE).read_bytes())
-    return f"{hub_folder(NAME, dreamsim.REPOSITORY).name[:12]}-{digest.hexdigest()[:8]}"
+    return f"{hub_folder(NAME, dreamsim.BACKBONE).name[:12]}-{digest.hexdigest()[:8]}"
 
 
 register(NAME, Source(load, version))

@@ -20,8 +20,8 @@ from tests.benchmark.conftest import Command, one_line_error
 
 CPU = torch.device("cpu")
 OPTIONAL = {
-    "clip": "`hf download openai/clip-vit-large-patch14 config.json model.safetensors`",
-    "dinov2": "`hf download facebook/dinov2-base config.json model.safetensors`",
+    "clip": "ViT-L/14 (1.71 GB, licence MIT); `python -m benchmark fetch clip` fetches them",
+    "dinov2": "(346 MB, licence Apache-2.0); `python -m benchmark fetch dinov2` fetches them",
     "dreamsim": "`curl -L https://github.com/ssundaram21/dreamsim/releases/download/",
     "dreamsim-ensemble": "dreamsim_ensemble_checkpoint.zip -o dreamsim.zip",
     "lpips": "needs the package torchmetrics; `pip install -e '.[lpips]'`",

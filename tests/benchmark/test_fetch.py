@@ -19,18 +19,22 @@ CONTENT = b"weights of nothing" * 100
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 SCRIPT = f"""
 import sys
-from benchmark import cli
+from benchmark import cli, encoders
 from rewards.weights import WeightFile, Weights, manifest
 
 for name, digest in (("pinned", "{DIGEST}"), ("stated", ""), ("other", "{"0" * 64}")):
     file = WeightFile("a.bin", {len(CONTENT)}, digest)
     manifest()[name] = Weights(name, f"The {{name}} one", f"owner/{{name}}", "MIT", (file,))
 manifest()["absent"] = Weights("absent", "Not there", "owner/absent", "MIT", (file,))
+file = WeightFile("a.bin", {len(CONTENT)}, "{DIGEST}")
+encoders.networks()["seen"] = Weights("seen", "Of an encoder", "owner/seen", "MIT", (file,))
 for name in sys.argv[1:]:
     try:
         cli.main(["fetch", name])
     except SystemExit as end:
         print("code", end.code, flush=True)
+    if name == "seen":
+        print("folder", encoders.hub_folder("mine", name))
 """
 
 
@@ -69,9 +73,10 @@ def hub() -> Iterator[str]:
 
 
 def test_what_arrives_is_checked(hub: str, tmp_path: Path) -> None:
-    """By the hub's real client: a stated file, one whose digest the hub states, another's, none."""
+    """By the hub's real client: a stated file, one whose digest the hub states, another's, none, an
+    encoder's, which finds it, and the first again."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, "pinned", "stated", "other", "absent", "pinned"],
+        [sys.executable, "-c", SCRIPT, "pinned", "stated", "other", "absent", "seen", "pinned"],
         env=environment() | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"},
         capture_output=True,
         text=True,
@@ -80,14 +85,17 @@ def test_what_arrives_is_checked(hub: str, tmp_path: Path) -> None:
     assert done.stdout.split("code ")[-1] == "0\n", done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert [line for line in lines if line.startswith("code")] == [
-        f"code {n}" for n in (0, 0, 4, 4, 0)
+        f"code {n}" for n in (0, 0, 4, 4, 0, 0)
     ]
     checked = [line for line in lines if "SHA-256" in line]
     assert [line.rpartition(" as ")[2] for line in checked] == [
         "the release states)",
         "the hub states)",
         "the release states)",
+        "the release states)",
     ]
+    (folder,) = [line for line in lines if line.startswith("folder")]
+    assert (Path(folder.removeprefix("folder ")) / "a.bin").read_bytes() == CONTENT
     assert all(f"SHA-256 {DIGEST[:12]}" in line and "1.8 kB" in line for line in checked)
     path = Path(checked[0].strip().partition(" (")[0])
     assert path.read_bytes() == CONTENT and tmp_path in path.parents
@@ -109,6 +117,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("hpsv2.1", "HPS_v2.1_compressed.pt of xswu/HPSv2 (1.97 GB) could not be fetched"),
         ("clip-l14", "model.safetensors of openai/clip-vit-large-patch14 (1.71 GB) could not"),
+        ("dinov2", "config.json of facebook/dinov2-base (0.548 kB) could not be fetched"),
         ("hpsv2", "fetch hpsv2: unknown name; did you mean 'hpsv2."),
         ("colourfulness", "fetch colourfulness: it needs nothing from the hub"),
     ],
