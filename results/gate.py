@@ -55,6 +55,8 @@ class Comparison:
     p_adjusted: float = math.nan
     """Of a loss, after Holm."""
     p_gain_adjusted: float = math.nan
+    gone: bool = False
+    """Whether there is nothing of that name any more, not even cells that have not ended."""
 
     @property
     def name(self) -> str:
@@ -115,18 +117,27 @@ def compare(
     for name, old in baseline.items():
         found += _compare_group(name, old, observed.get(name), against)
     if against == "baseline":
+        gone = {name: group for name, group in baseline.items() if name not in observed}
         found += [
-            Comparison(
-                name, "", _new_verdict(each), "; ".join(each.failed) or "not in the baseline"
-            )
+            _new_group(name, each, gone)
             for name, each in observed.items()
             if name not in baseline and (each.group or each.failed)
         ]
     return found
 
 
-def _new_verdict(observed: Observed) -> Verdict:
-    return Verdict.FAILED if observed.failed else Verdict.NEW
+def _new_group(name: str, observed: Observed, gone: Mapping[str, Group]) -> Comparison:
+    """A group that the baseline does not have, with the names that it may have had there."""
+    if observed.failed or observed.group is None:
+        return Comparison(name, "", Verdict.FAILED, "; ".join(observed.failed))
+    group = observed.group
+    alike = [
+        other
+        for other, old in gone.items()
+        if old.conditions == group.conditions and old.samples.keys() == group.samples.keys()
+    ]
+    renamed = f"renamed? of its kind are gone: {', '.join(alike)}" if alike else ""
+    return Comparison(name, "", Verdict.NEW, _joined("not in the baseline", renamed))
 
 
 def _compare_group(
@@ -136,7 +147,7 @@ def _compare_group(
         return [Comparison(name, "", verdict, detail, against)]
 
     if observed is None:
-        return whole(Verdict.MISSING, "no such cells")
+        return [Comparison(name, "", Verdict.MISSING, "no such cells", against, gone=True)]
     if observed.failed:
         return whole(Verdict.FAILED, "; ".join(observed.failed))
     if observed.group is None or observed.unfinished:
@@ -190,7 +201,7 @@ def _compare_sample(
         new=values,
     )
     if new is None or not values or not old.values:
-        return replace(made, verdict=Verdict.MISSING, detail="no values")
+        return replace(made, verdict=Verdict.MISSING, detail="no values", gone=new is None)
     if bad := [name for name, value in new.values.items() if not math.isfinite(value)]:
         return replace(made, verdict=Verdict.FAILED, detail=f"not finite: {', '.join(bad)}")
     if all(old.values.get(name) == value for name, value in new.values.items()):
@@ -233,12 +244,17 @@ def _decide(each: Comparison) -> Comparison:
 
 
 def exit_code(comparisons: Sequence[Comparison], advisory: bool = False) -> int:
-    """See ``EXIT_CODES``; ``advisory`` regressions count as inconclusive."""
+    """See ``EXIT_CODES``; ``advisory`` regressions count as inconclusive.
+
+    A name that is gone and another that is new are taken for one that was renamed: nothing guards
+    either, and a gate that passed over it would be quiet for ever.
+    """
     verdicts = {each.verdict for each in comparisons}
     changed = {Verdict.PROTOCOL_CHANGED, Verdict.HARDWARE_CHANGED}
     absent = {Verdict.MISSING, Verdict.NEW}
     if Verdict.REGRESSION in verdicts and not advisory:
         return 1
-    if verdicts & changed or not verdicts - absent:
+    renamed = Verdict.NEW in verdicts and any(each.gone for each in comparisons)
+    if verdicts & changed or renamed or not verdicts - absent:
         return 3
     return 2 if verdicts & {Verdict.FAILED, *absent} else 0

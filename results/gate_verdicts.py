@@ -32,7 +32,8 @@ EXIT_CODES = {
     0: "no regression: every comparison passed, improved, or is inconclusive",
     1: "regression confirmed",
     2: "comparisons are missing, new or failed; the others show no regression",
-    3: "nothing comparable: no comparison in common, another protocol, other hardware, or damage",
+    3: "not comparable: no comparison in common or one renamed, another protocol, other hardware, "
+    "or damage",
     4: "bad input: unknown option, unreadable file, unwritable file",
 }
 """Exit code of ``gate`` to its meaning; the first that applies of 4, 1, 3, 2, 0."""

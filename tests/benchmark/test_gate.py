@@ -163,22 +163,54 @@ def rename(run: Path, old: str, new: str) -> None:
     (run / "run.json").write_text(text.replace(f'"{old}', f'"{new}'))
 
 
-def test_a_renamed_method_is_missing_and_new(
-    benchmark_command: Command, made: Path, new: Path
-) -> None:
+def test_a_renamed_method_exits_3(benchmark_command: Command, made: Path, new: Path) -> None:
     rename(new, "dag", "gad")
     done = benchmark_command("gate", new, "--baseline", made / "b.json", "--json", "g.json")
-    assert done.returncode == 2
+    assert done.returncode == 3 and "or one renamed" in done.stdout
     verdicts = found(Path("g.json"))
     assert verdicts["dag--style: "]["verdict"] == "missing"
     assert verdicts["gad--style: "]["verdict"] == "new"
+    assert "renamed? of its kind are gone: dag--style" in verdicts["gad--style: "]["detail"]
+    assert verdicts["alignprop--style: reward style"]["verdict"] == "pass"
+
+
+def test_a_renamed_method_hides_no_regression(
+    benchmark_command: Command, made: Path, new: Path
+) -> None:
+    rename(new, "dag", "gad")
+    change(new, "alignprop--style--*", shift("style", -10.0))
+    assert benchmark_command("gate", new, "--baseline", made / "b.json").returncode == 1
+
+
+def remove(run: Path, method: str) -> None:
+    """The cells of a method, as if the run had been without it."""
+    for path in (run / "cells").glob(f"{method}--*"):
+        shutil.rmtree(path)
+    record = json.loads((run / "run.json").read_text())
+    kept = [name for name in record["cells"] if not name.startswith(f"{method}--")]
+    (run / "run.json").write_text(json.dumps(record | {"cells": kept}))
+
+
+def test_a_method_that_only_goes_or_only_comes_exits_2(
+    benchmark_command: Command, made: Path, new: Path
+) -> None:
+    remove(new, "dag")
+    done = benchmark_command("gate", new, "--baseline", made / "b.json", "--json", "g.json")
+    assert done.returncode == 2
+    assert found(Path("g.json"))["dag--style: "]["verdict"] == "missing"
+    arguments = ("--baseline", "less.json", "--update", "--reason", "without dag")
+    assert benchmark_command("gate", new, *arguments).returncode == 0
+    done = benchmark_command("gate", made / "new", "--baseline", "less.json", "--json", "g.json")
+    assert done.returncode == 2
+    each = found(Path("g.json"))["dag--style: "]
+    assert each["verdict"] == "new" and each["detail"] == "not in the baseline"
 
 
 def test_nothing_in_common_exits_3(benchmark_command: Command, made: Path, new: Path) -> None:
     for old in ("dag", "alignprop", "best-of-n", "base"):
         rename(new, old, f"{old}2")
     done = benchmark_command("gate", new, "--baseline", made / "b.json", "--junit", "g.xml")
-    assert done.returncode == 3 and "nothing comparable" in done.stdout
+    assert done.returncode == 3 and "no comparison in common" in done.stdout
 
 
 def test_a_run_without_cells_exits_3(benchmark_command: Command, made: Path, new: Path) -> None:

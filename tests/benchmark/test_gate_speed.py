@@ -55,7 +55,7 @@ UPDATE = ("--baseline", "b.json", "--update", "--reason", "first")
         (BEFORE, 0, {"rollout": "pass", "report": "pass"}),
         ({"rollout": 1.5, "report": 0.2}, 0, {"rollout": "regression", "report": "pass"}),
         ({"rollout": 0.5, "report": 0.2}, 0, {"rollout": "improvement", "report": "pass"}),
-        ({"rollout2": 20.0, "report": 0.2}, 2, {"rollout": "missing", "rollout2": "new"}),
+        ({"rollout2": 20.0, "report": 0.2}, 3, {"rollout": "missing", "rollout2": "new"}),
         ({"other": 1.0}, 3, {"rollout": "missing", "report": "missing", "other": "new"}),
         ({"rollout": math.nan, "report": 0.2}, 2, {"rollout": "failed", "report": "pass"}),
         ({}, 3, {"rollout": "missing", "report": "missing"}),
