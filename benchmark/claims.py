@@ -146,7 +146,7 @@ class Claims:
         """A cell is worked on for as long as one of its own processes lives too."""
         file = path(self.run_folder, cell_id)
         claim = self._own(os.getpid(), *processes)
-        with _locked(self.run_folder):
+        with locked(self.run_folder):
             if self._is_own(file):
                 store.write_json(file, claim)
         self.held[cell_id] = claim
@@ -156,7 +156,7 @@ class Claims:
         self.held.pop(cell_id, None)
         file = path(self.run_folder, cell_id)
         # One that cannot be removed ends with this process.
-        with suppress(OSError), _locked(self.run_folder):
+        with suppress(OSError), locked(self.run_folder):
             if self._is_own(file):
                 file.unlink(missing_ok=True)
 
@@ -194,7 +194,7 @@ class Claims:
         the second finds the claim of the first."""
         if not self._is_dead(file):
             return False
-        with _locked(self.run_folder):
+        with locked(self.run_folder):
             if not file.exists() or not self._is_dead(file):
                 return False
             store.write_json(file, claim)
@@ -232,8 +232,9 @@ def _create(file: Path, claim: Claim) -> bool:
 
 
 @contextmanager
-def _locked(run_folder: Path) -> Iterator[None]:
-    """Alone among all who change claims; the system lets go of it when a process dies."""
+def locked(run_folder: Path) -> Iterator[None]:
+    """Alone among all who change claims or begin a run; the system lets go of it when a process
+    dies."""
     with open(folder(run_folder) / "lock", "ab") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

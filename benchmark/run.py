@@ -170,8 +170,7 @@ def execute(plan: Plan, trackers: Sequence[str] = ()) -> None:
 
     Raises ``CellsFailed`` when some failed, ``Interrupted`` when stopped.
     """
-    run_folder.create(plan.folder)
-    store.write_json(plan.folder / "run.json", plan.record)
+    run_folder.begin(plan.folder, plan.record)
     for cell in plan.cells:
         if cell.not_applicable:
             _write_not_applicable(plan, cell)

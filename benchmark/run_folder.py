@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from benchmark import claims
 from benchmark.errors import NothingToReport, UsageError
 from results import store
 from results.records import RunRecord, StatusRecord
@@ -43,13 +44,19 @@ def latest() -> Path:
     return max(found, key=lambda path: path.stat().st_mtime).parent
 
 
-def create(folder: Path) -> None:
-    """Make the folder; raises ``UsageError`` where that cannot be."""
+def begin(folder: Path, record: RunRecord) -> None:
+    """Make the folder, or go on in it, and write what its run is.
+
+    Of several runs that begin at once one after another does, so that none finds half of what
+    another makes. Raises ``UsageError`` where that cannot be, and where another run with other
+    settings has begun there since :func:`check_usable` was asked.
+    """
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
+        claims.folder(folder).mkdir(exist_ok=True)
+        with claims.locked(folder):
+            check_usable(folder, record)
+            store.write_json(folder / "run.json", record)
     except OSError as error:
         raise UsageError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -65,6 +72,8 @@ def check_usable(folder: Path, record: RunRecord) -> None:
         return
     path = folder / "run.json"
     if not path.is_file():
+        if _is_beginning(folder):
+            return
         raise UsageError(f"--out {folder}: not empty and not a run folder (no run.json in it)")
     try:
         before = store.read_json(path, RunRecord)
@@ -80,6 +89,13 @@ def check_usable(folder: Path, record: RunRecord) -> None:
             f"--out {folder}: holds a run with other settings ({', '.join(differing)}); "
             f"name another folder"
         )
+
+
+def _is_beginning(folder: Path) -> bool:
+    """Whether all that is there is what another run makes up to its record, now."""
+    made = {"cells", "claims", "run.json"}
+    others = [each for each in folder.iterdir() if each.name not in made and each.suffix != ".part"]
+    return not others and not any((folder / "cells").glob("*"))
 
 
 def clear_cell(folder: Path, cell_id: str) -> Path:
