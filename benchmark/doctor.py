@@ -188,7 +188,7 @@ def _ray() -> Finding:
     """Whether there is a Ray cluster to connect to; asked of Ray's own command, with a limit."""
     if importlib.util.find_spec("ray") is None:
         return Finding("extra", "ray", "optional", "not installed", _pip("ray"))
-    # The address that `ray.init()` would take: the variable, else a cluster of this machine.
+    # What `run --executor ray --address auto` would join.
     address = os.environ.get("RAY_ADDRESS", "auto")
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
     try:

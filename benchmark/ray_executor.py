@@ -37,7 +37,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 RETRIES = 3
-"""Times that a cell is run again because its node was lost."""
+"""Times that a cell is run again because its node was lost, or the post because its process was."""
 STOP_SECONDS = workers.GRACE_SECONDS + 5.0
 """How long nodes may take to end their cells."""
 
@@ -133,6 +133,9 @@ class _Tasks:
             self._stop()
             ended_text = f"interrupted with {len(self.statuses)} of {total} cells ended"
             raise Interrupted(ended_text) from None
+        except RayError as error:
+            self._stop()
+            raise Interrupted(f"Ray's cluster does not work any more: {_reason(error)}") from error
         except BaseException:
             self._stop()
             raise
@@ -228,7 +231,10 @@ def _reason(error: RayError) -> str:
 def _post() -> Any:
     """The actor, on this node of the cluster, so that no loss of another takes it away."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
-    return ray.remote(ray_cell.Post).options(num_cpus=0, scheduling_strategy=here).remote()
+    post = ray.remote(ray_cell.Post).options(
+        num_cpus=0, scheduling_strategy=here, max_restarts=RETRIES, max_task_retries=RETRIES
+    )
+    return post.remote()
 
 
 def _require_room(needed: Mapping[str, float]) -> None:
@@ -240,7 +246,8 @@ def _require_room(needed: Mapping[str, float]) -> None:
     most = ", ".join(f"{name} {max(n.get(name, 0) for n in nodes):g}" for name in needed)
     raise UsageError(
         f"--executor ray: no node of the cluster has room for a cell ({asked}; the most of each "
-        f"on a node: {most}); see --cpus-per-cell, --gpus-per-cell and --memory-limit"
+        f"on a node: {most}); see --cpus-per-cell, --gpus-per-cell, --memory-limit and "
+        f"model.processes"
     )
 
 
@@ -248,8 +255,10 @@ def _require_room(needed: Mapping[str, float]) -> None:
 def _connection(address: str | None) -> Iterator[None]:
     """A cluster: that at the address, else one of this machine alone."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere unasked
+    # By itself, Ray would join whatever cluster was last started on this machine.
+    named = address or os.environ.get("RAY_ADDRESS") or "local"
     try:
-        ray.init(address, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(named, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     except Exception as error:  # of many kinds, plain ones among them
         where = "" if address is None else f" --address {address}"
         raise UsageError(f"--executor ray{where}: {error}") from error

@@ -16,12 +16,11 @@ import pytest
 from benchmark import claims
 from results import store
 from tests.benchmark.conftest import environment, one_line_error
-from tests.benchmark.test_ray_run import hide_folder, write_points_suite
+from tests.benchmark.test_ray_run import TRAINED, hide_folder, write_points_suite
 from tests.benchmark.test_run import pid_of, wait_for
 
 pytestmark = pytest.mark.slow
 
-TRAINED = "ddpo-sf--point_modes--s0"
 IMAGES = 32 * 300
 """Of 300 rounds, so that one has time to kill a node."""
 
@@ -139,9 +138,12 @@ def test_an_interrupted_run_brings_back_what_there_is(cluster: Any, tmp_path: Pa
     assert claims.living(run) == {}
 
 
-def test_a_cell_that_fits_nowhere_is_told(cluster: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [("--cpus-per-cell", "2"), ("--set", "model.processes=2")])
+def test_a_cell_that_fits_nowhere_is_told(
+    cluster: Any, tmp_path: Path, options: tuple[str, str]
+) -> None:
     write_points_suite(tmp_path)
-    process = start(tmp_path, "--cpus-per-cell", "2", cluster=cluster)
+    process = start(tmp_path, *options, cluster=cluster)
     output, errors = process.communicate(timeout=300)
     done = subprocess.CompletedProcess([], process.returncode, output, errors)
     message = one_line_error(done, 4)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -15,8 +18,12 @@ import benchmark
 from benchmark import claims, suite
 from results import store
 from tests.benchmark.conftest import Command, one_line_error
+from tests.benchmark.killing import comparable, wait_for
 
 BASE, BEST = "base--none--s0", "best-of-n--point_modes--s0"
+RETRIES_AND_ONE = 4
+"""Kills that are more than Ray makes good."""
+TRAINED = "ddpo-sf--point_modes--s0"
 
 
 def write_points_suite(folder: Path, images: int = 64) -> Path:
@@ -43,10 +50,20 @@ def hide_folder(run: Path, over: threading.Event) -> None:
         time.sleep(0.005)
 
 
-def test_results_of_cells_come_back_from_a_node_with_another_disk(
-    benchmark_command: Command, tmp_path: Path
-) -> None:
+@pytest.fixture
+def other_cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray knows of a cluster on this machine, which does not answer: no run may join it unasked."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install -e '.[ray]'")
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:  # for sockets, short
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        (Path(folder) / "ray").mkdir()
+        (Path(folder) / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+        yield
+
+
+def test_results_of_cells_come_back_from_a_node_with_another_disk(
+    benchmark_command: Command, tmp_path: Path, other_cluster: None
+) -> None:
     run = tmp_path / "run"
     over = threading.Event()
     hiding = threading.Thread(target=hide_folder, args=(run, over))
@@ -67,6 +84,69 @@ def test_results_of_cells_come_back_from_a_node_with_another_disk(
         assert f"1 threads: {cell.cell_id}" in (cell.folder / "log.txt").read_text()
     assert claims.living(run) == {}
     assert not list(run.rglob(".*"))
+
+
+@pytest.mark.slow
+def test_two_processes_of_a_node_train_a_cell_as_two_of_this_machine(
+    benchmark_command: Command, tmp_path: Path, other_cluster: None
+) -> None:
+    settings = ("--suite", write_points_suite(tmp_path), "--set", "model.processes=2")
+    # Ray counts the cores of this machine, and one may be all there is.
+    ray = ("--executor", "ray", "--cpus-per-cell", "1", "--workers", "1")
+    for name, options in {"local": ("--workers", "1"), "ray": ray}.items():
+        done = benchmark_command("run", *settings, "--out", tmp_path / name, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+    cells = [tmp_path / name / "cells" / TRAINED for name in ("local", "ray")]
+    local, here = (store.read_cell(cell.parents[1], TRAINED) for cell in cells)
+    assert here.config is not None and here.config.model["processes"] == 2
+    assert here.status.key == local.status.key
+    assert comparable(cells[1]) == comparable(cells[0])
+    assert (cells[1] / "log.txt").read_text().count("process ") == 1
+    assert claims.living(tmp_path / "ray") == {}
+
+
+def processes_of_post() -> list[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return [each for each in found if each.name().startswith("ray::Post")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [1, RETRIES_AND_ONE])
+def test_the_post_is_replaced_and_its_loss_is_a_line(
+    benchmark_command: Command, tmp_path: Path, other_cluster: None, kills: int
+) -> None:
+    """SIGKILL to the process that passes on what cells tell, while one trains."""
+    run, over = tmp_path / "run", threading.Event()
+    killed: list[int] = []
+
+    def kill() -> None:
+        wait_for(lambda: (run / "cells" / TRAINED / "metrics.jsonl").exists(), seconds=600)
+        while len(killed) < kills and not over.wait(0.2):
+            for process in processes_of_post():
+                if process.pid not in killed:
+                    killed.append(process.pid)
+                    process.kill()
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    rounds = 300 if kills == 1 else 10_000  # more than there is time for
+    suite = write_points_suite(tmp_path, images=32 * rounds)
+    try:
+        done = benchmark_command("run", "--suite", suite, "--out", run, "--executor", "ray")
+    finally:
+        over.set()
+        killing.join()
+    assert len(killed) == kills
+    cell = store.read_cell(run, TRAINED)
+    if kills == 1:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert cell.status.state == "done"
+        return
+    message = one_line_error(done, 130)
+    assert "Ray's cluster does not work any more: ActorDiedError" in message
+    assert "--out run finishes the rest" in message.replace(str(tmp_path) + "/", "")
+    assert cell.status.state == "interrupted" and cell.rounds
+    assert claims.living(run) == {}
 
 
 def test_without_ray_the_command_is_named(
