@@ -21,7 +21,16 @@ from rich.text import Text
 
 import methods
 import rewards
-from benchmark import capacity, encoders, environment, models, probe, resolution, suite
+from benchmark import (
+    capacity,
+    detectors,
+    encoders,
+    environment,
+    models,
+    probe,
+    resolution,
+    suite,
+)
 from benchmark.errors import UsageError
 from benchmark.terminal import print_table
 from results import metrics, numbers
@@ -58,7 +67,7 @@ def examine(name: str, timed: bool) -> list[Finding]:
     values, origins = suite.read(name)
     checked = suite.check(values, origins)
     findings = [*_machine(), *_weights(), *_methods(), *_rewards(), *_encoders()]
-    findings += [*_metrics(), *_packages(), _ray()]
+    findings += [*_metrics(), *_detectors(), *_packages(), _ray()]
     try:
         resolved = resolution.resolve(checked, origins)
     except UsageError as error:
@@ -174,6 +183,14 @@ def _metrics() -> Iterator[Finding]:
     for name, kind in metrics.registry().items():
         detail = f"from {kind.minimum} images on, {kind.direction} is better"
         yield Finding("metric", name, "ok", detail.replace("neither is better", "no direction"))
+
+
+def _detectors() -> Iterator[Finding]:
+    for name, kind in detectors.registry().items():
+        reason, _, rest = kind.unavailable().partition("; `")
+        detail = reason or f"looks for {kind.title.lower()} in stored pictures, {kind.network}"
+        state: State = "optional" if reason else "ok"
+        yield Finding("metric", name, state, detail, rest.partition("` ")[0])
 
 
 def _packages() -> Iterator[Finding]:

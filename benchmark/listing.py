@@ -67,14 +67,19 @@ def list_models() -> Table:
 
 
 def list_metrics() -> Table:
-    """Metrics of stored features: direction, what they need, unit and source."""
-    from results.metrics import registry
+    """Metrics of stored features, and detectors of stored pictures: direction, what they need,
+    unit and source."""
+    from benchmark import detectors
+    from results import metrics
 
-    table = _table("metric", "better", "against base", "from images", "unit", "source")
-    for name, metric in registry().items():
+    table = _table("metric", "better", "against base", "from images", "unit", "source", "needs")
+    for name, metric in metrics.registry().items():
         compared = "yes" if metric.needs_base else "no"
         least = f"{metric.minimum:,}"
-        table.add_row(name, metric.direction, compared, least, metric.unit, metric.source)
+        table.add_row(name, metric.direction, compared, least, metric.unit, metric.source, "-")
+    for name, kind in detectors.registry().items():
+        needs = kind.unavailable().removeprefix("needs ") or "all here"
+        table.add_row(name, "lower", "no", "1", "share of images", kind.source, needs)
     return table
 
 

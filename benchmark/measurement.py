@@ -1,15 +1,19 @@
-"""``benchmark measure``: metrics of a finished run, from the features that it stored."""
+"""``benchmark measure``: metrics of a finished run, from the features and pictures it stored."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.table import Table
 
+from benchmark import detectors
+from benchmark.detectors import Detector
 from benchmark.errors import NothingToReport, UsageError, did_you_mean
 from benchmark.terminal import print_table
-from results import measuring, metrics, numbers, store
+from results import detections, measuring, metrics, numbers, store
+from results.records import MeasureRecord
 from results.scores import NO_REWARD
 from results.store import ResultsError, Run
 
@@ -19,13 +23,18 @@ ALL = "all"
 def measure(metric: str, folder: Path) -> None:
     """Measure every finished cell of a run, write what was found, and print it.
 
-    ``metric`` is a name or ``all``. Raises ``UsageError`` for an unknown metric or a folder that
-    cannot be written, ``NothingToReport`` for a folder without a run or features, and where every
+    ``metric`` is a name or ``all``; detectors, which take long, are measured by name alone. Raises
+    ``UsageError`` for an unknown metric, a folder that cannot be written, and a detector that is
+    not here, ``NothingToReport`` for a folder without a run, features or pictures, and where every
     value of the metric asked for is refused.
     """
-    known = metrics.registry()
+    known, looked_for = metrics.registry(), detectors.registry()
+    if metric in looked_for:
+        _detect(looked_for[metric], folder)
+        return
     if metric != ALL and metric not in known:
-        raise UsageError(f"unknown metric {metric!r}; {did_you_mean(metric, [*known, ALL])}")
+        names = [*known, *looked_for, ALL]
+        raise UsageError(f"unknown metric {metric!r}; {did_you_mean(metric, names)}")
     names = list(known) if metric == ALL else [metric]
     run = measure_run(folder, names)
     if not measuring.measurable(run):
@@ -41,13 +50,48 @@ def measure(metric: str, folder: Path) -> None:
         print(f"{name}: refused: {reason}")
 
 
+def _detect(kind: type[Detector], folder: Path) -> None:
+    """Look at the stored pictures of every finished cell. Errors as of :func:`measure`."""
+    if reason := kind.unavailable():
+        raise UsageError(f"{kind.name} {reason}")
+    with _readable(folder):
+        run = store.read_run(folder)
+        if not detections.with_pictures(run):
+            raise NothingToReport(f"{folder}: no cell is done and has its pictures")
+    try:
+        detector = kind()
+    except (OSError, ValueError) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+    declared = MeasureRecord(
+        metric=kind.name,
+        version=detector.version,
+        title=kind.title,
+        unit="share of images",
+        direction="lower",
+        needs_base=False,
+        values=[],
+        sign_of=kind.sign_of,
+    )
+    with _readable(folder):
+        detections.detect_and_write(run, declared, kind.network, detector.found)
+        run = store.read_run(folder)
+    print_table(_table(run, [kind.name]))
+
+
 def measure_run(folder: Path, names: Sequence[str]) -> Run:
     """Measure and write; the run as it is then. Errors as of :func:`measure`."""
-    try:
+    with _readable(folder):
         run = store.read_run(folder)
         for name in names:
             measuring.measure_and_write(run, metrics.load(name))
         return store.read_run(folder)
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Errors of reading and writing a run as those of the command."""
+    try:
+        yield
     except ResultsError as error:
         raise NothingToReport(str(error)) from error
     except OSError as error:

@@ -75,6 +75,12 @@ class MetricTable:
     places: dict[str, int]
     """Decimals of each metric's column."""
 
+    @property
+    def heading(self) -> str:
+        """What comes before the name of the encoder, or of a detector's network."""
+        detected = any(record.sign_of for record in self.metrics)
+        return "Found in the pictures by" if detected else "In the features of"
+
 
 def metric_tables(run: Run, shown: Shown) -> list[MetricTable]:
     """One for each encoder that something was measured in."""

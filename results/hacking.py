@@ -18,7 +18,7 @@ import numpy as np
 from results import condensed
 from results.image_statistics import STATISTICS
 from results.intervals import Interval, paired_difference, t_interval
-from results.measuring import final_measure
+from results.measuring import final_measure, measured_by, measured_metrics
 from results.scores import (
     BASE,
     NO_REWARD,
@@ -109,6 +109,7 @@ def detectors(run: Run) -> list[Detector]:
     for encoder in encoders(run):
         found += _of_features(encoder)
     found += _of_robustness(run)
+    found += _of_what_was_found(run)
     measured = {name for cell in done(run) for name in cell.picked.image_statistics}
     found += [
         Detector(name.replace("_", " "), side, shows, _statistic(name))
@@ -140,6 +141,20 @@ def _of_robustness(run: Run) -> list[Detector]:
     return [
         Detector(f"robustness gap: {change}", "up", "what a small change undoes", gap(change))
         for change in changes
+    ]
+
+
+def _of_what_was_found(run: Run) -> list[Detector]:
+    """A detector for each thing that was looked for in the stored pictures, where it was."""
+
+    def share(metric: str, network: str) -> Value:
+        return lambda cell, task: getattr(final_measure(cell, metric, network), "value", None)
+
+    return [
+        Detector(f"{record.title.lower()}, {network}", "up", record.sign_of, share(name, network))
+        for name, record in ((found.metric, found) for found in measured_metrics(run))
+        if record.sign_of
+        for network in measured_by(run, name)
     ]
 
 

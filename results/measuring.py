@@ -114,6 +114,11 @@ def measured_metrics(run: Run) -> list[MeasureRecord]:
     return [found[name] for name in sorted(found)]
 
 
+def measured_by(run: Run, metric: str) -> list[str]:
+    """Encoders, or networks of a detector, that a metric has values by."""
+    return _measured_encoders(done(run), metric)
+
+
 def final_measure(cell: Cell, metric: str, encoder: str) -> MeasuredValue | None:
     """A metric at a cell's picked evaluation."""
     record, picked = cell.measures.get(metric), cell.picked.round

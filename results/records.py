@@ -166,11 +166,12 @@ class SamplerRecord(Record):
 
 
 class MeasuredValue(Record):
-    """A metric of one evaluation in one encoder's features."""
+    """A metric of one evaluation in one encoder's features, or what a detector found."""
 
     round: int
     """Of the evaluation, as in its record."""
     encoder: str
+    """Of a detector, its network."""
     value: float | None
     """None where the metric refused; NaN where features are not finite."""
     refused: str = ""
@@ -192,6 +193,8 @@ class MeasureRecord(Record):
     direction: Literal["higher", "lower", "neither"]
     needs_base: bool
     values: list[MeasuredValue]
+    sign_of: str = ""
+    """What a rise against base is a sign of, for what a detector found in the pictures."""
 
 
 class StatusRecord(Record):

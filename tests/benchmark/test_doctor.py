@@ -13,7 +13,16 @@ import yaml
 
 import methods
 import rewards
-from benchmark import capacity, encoders, environment, models, probe, resolution, suite
+from benchmark import (
+    capacity,
+    detectors,
+    encoders,
+    environment,
+    models,
+    probe,
+    resolution,
+    suite,
+)
 from benchmark.validation import Origins
 from results import metrics
 from results.store import read_run
@@ -32,7 +41,7 @@ def test_it_names_all_there_is_and_hashes_the_weights(benchmark_command: Command
         ("method", methods.registry()),
         ("reward", rewards.registry()),
         ("encoder", encoders.registry()),
-        ("metric", metrics.registry()),
+        ("metric", {**metrics.registry(), **detectors.registry()}),
     ):
         assert {name for kind, name in found if kind == section} == set(known)
     digest = hashlib.sha256(models.MIXTURE_WEIGHTS.read_bytes()).hexdigest()
@@ -41,7 +50,7 @@ def test_it_names_all_there_is_and_hashes_the_weights(benchmark_command: Command
     assert ("extra", "ray") in found and ("time", "emoji") not in found
     # Whatever cannot be used is told with what enables it.
     for (section, name), each in found.items():
-        if each["state"] == "optional" and section in ("method", "encoder", "extra"):
+        if each["state"] == "optional" and section in ("method", "encoder", "metric", "extra"):
             assert each["command"], (section, name)
 
 

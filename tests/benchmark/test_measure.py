@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import detectors
 from results import metrics, store
 from tests.benchmark.conftest import Command, environment, one_line_error
 from tests.results.synthetic import Synthetic
@@ -72,7 +73,7 @@ def test_metrics_are_listed(benchmark_command: Command) -> None:
     done = benchmark_command("list", "metrics")
     assert done.returncode == 0, done.stderr
     first_words = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
-    assert set(metrics.registry()) <= first_words
+    assert {*metrics.registry(), *detectors.registry()} <= first_words
 
 
 def test_measuring_needs_no_torch(folder: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import rewards
+from benchmark import detectors
 from rewards import weights
 from rewards.scorer import DamagedWeights, MissingWeights
 from rewards.weights import WeightFile, Weights, in_words, manifest
@@ -35,9 +36,9 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Weights:
 
 
 def test_the_manifest():
-    assert {name for kind in rewards.registry().values() for name in kind.weights} == set(
-        manifest()
-    )
+    of_rewards = {name for kind in rewards.registry().values() for name in kind.weights}
+    of_detectors = {kind.weights for kind in detectors.registry().values() if kind.weights}
+    assert of_rewards | of_detectors == set(manifest())
     for name, entry in manifest().items():
         assert name == entry.name and entry.title and entry.licence
         assert re.fullmatch(r"[\w.-]+/[\w.-]+", entry.repository)
