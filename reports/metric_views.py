@@ -108,6 +108,8 @@ def _metric_table(
             if row.encoder == encoder and row.level.values:
                 table.setdefault((row.method, row.task), {})[name] = row
                 levels.setdefault(name, []).append(row.level)
+    # Base has no value by a metric that compares with it, and would come last.
+    table = dict(sorted(table.items(), key=lambda row: row[0][0] != scores.BASE))
     shown = [record for record in records if record.metric in levels]
     places = {name: numbers.column_decimals(values) for name, values in levels.items()}
     return MetricTable(encoder, shown, table, places)

@@ -9,6 +9,7 @@ import pytest
 
 from reports import metric_views
 from reports.html import render
+from reports.shown import first_limits, shown
 from results import analysis, hacking, measuring, store
 from results.store import Run
 from tests.reports.page import Page
@@ -38,6 +39,14 @@ def test_the_matrix_is_coloured(parsed: Page) -> None:
     assert [item.text for item in parsed.find("li", data_unscored="background")] == [
         "Not scored by background: prompt 'a fox' asks for no background"
     ]
+
+
+def test_base_comes_first_in_every_table_of_metrics(run: Run, page: str) -> None:
+    tables = metric_views.metric_tables(run, shown(run, first_limits([run])))
+    assert len(tables) == 2
+    for table in tables:
+        assert [method for method, _ in table.rows][0] == "base"
+        assert table.heading == "In the features of"
 
 
 def test_signs_are_those_of_the_analysis(run: Run, parsed: Page) -> None:
