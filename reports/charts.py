@@ -112,9 +112,9 @@ def _mean_point(row: TaskRow, style: Style, shown: Shown) -> go.Scatter:
 
 
 def learning_curve(run: Run, task: str, shown: Shown) -> go.Figure:
-    """Held-out reward over what training cost, mean and interval over seeds."""
+    """Held-out reward over what training cost, or how far it went, mean and interval over seeds."""
     figure = go.Figure()
-    drawn_over = costs.measured(run)
+    drawn_over = costs.axes(run)
     drawn = styles(run)
     single = curves.learning_curves(run, task, [("reward", task)])
     single = single[single["method"].isin(shown.methods)]

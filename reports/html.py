@@ -227,7 +227,7 @@ def _context(run: Run, label: str, shown: Shown) -> dict[str, Any]:
         "settings": differences.settings(run.cells.values()),
         "cells": views.cell_rows(run, shown.cells),
         "protocol": views.protocol(run),
-        "costs": costs.measured(run),
+        "costs": costs.axes(run),
         "ledgers": budgets.LEDGERS,
         "target_costs": budgets.TARGET_COSTS,
         "phase_colours": style.PHASE_COLOURS,

@@ -23,6 +23,11 @@ COSTS = {
 }
 """Quantities that a curve can be drawn over, with the title of that axis."""
 
+DISTANCE = "base_distance"
+"""Root of the path KL from base, which grows in proportion to the way that a policy has gone. It is
+no cost, and curves can be drawn over it too: methods are then compared where they went as far."""
+DISTANCE_TITLE = "Distance from base (root of path KL)"
+
 PHASES = (
     *("setup", "sample", "decode", "reward", "loss", "backward", "optimizer", "other"),
     *("evaluation", "saving"),
@@ -32,7 +37,7 @@ other names, which are shown too."""
 
 
 def of(record: EvaluationRecord) -> dict[str, float]:
-    """All :data:`COSTS` of training so far; NaN for what was not measured."""
+    """All :data:`COSTS` of training so far, and :data:`DISTANCE`; NaN for what was not measured."""
     counted: dict[str, float] = {name: getattr(record.counts, name) for name in Counts.model_fields}
     joules = record.joules
     if joules is None and record.training_seconds > 0:
@@ -41,7 +46,22 @@ def of(record: EvaluationRecord) -> dict[str, float]:
         "images": record.images,
         "training_seconds": record.training_seconds,
         "joules": joules or 0.0,
+        DISTANCE: _distance(record),
     }
+
+
+def _distance(record: EvaluationRecord) -> float:
+    nats = [value for images in record.path_kl for value in images]
+    if not nats:
+        return math.nan if record.images else 0.0
+    return math.sqrt(math.fsum(nats) / len(nats))
+
+
+@once
+def axes(run: Run) -> dict[str, str]:
+    """What curves of the run are drawn over: :func:`measured`, and the distance from base."""
+    gone = any(of(cell.evaluations[-1])[DISTANCE] > 0 for cell in done(run))
+    return measured(run) | ({DISTANCE: DISTANCE_TITLE} if gone else {})
 
 
 @once

@@ -25,7 +25,7 @@ from results.scores import (
 )
 from results.store import Cell, Run
 
-COSTS = tuple(costs.COSTS)
+COSTS = (*costs.COSTS, costs.DISTANCE)
 """What a curve can be drawn over."""
 
 

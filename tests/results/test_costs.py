@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from diffusion import ledger
@@ -55,6 +56,26 @@ def test_joules_are_a_cost_where_they_were_measured(tmp_path: Path) -> None:
     curves = learning_curves(run, "style")
     rows = curves[(curves["method"] == "dag") & (curves["seed"] == 0) & (curves["name"] == "style")]
     assert rows["joules"].iloc[0] == 0 and rows["joules"].iloc[-1] == 400
+
+
+def test_curves_can_be_drawn_over_the_distance_from_base(run: Run) -> None:
+    assert costs.DISTANCE in costs.axes(run) and costs.DISTANCE not in costs.measured(run)
+    curves = learning_curves(run, "style", [("reward", "style")])
+    rows = curves[(curves["method"] == "dag") & (curves["seed"] == 1)]
+    # The synthetic path KL is 3 nats at the end, and 0.1 more for each seed.
+    shares = np.linspace(0.25, 1, 4)
+    assert list(rows[costs.DISTANCE]) == pytest.approx([0, *np.sqrt(3 * shares + 0.1)])
+
+
+def test_without_path_kl_there_is_no_distance(tmp_path: Path) -> None:
+    folder = Synthetic(tmp_path / "run").write()
+    for path in folder.glob("cells/*/evaluations.jsonl"):
+        records = store.read_jsonl(path, EvaluationRecord)
+        store.write_jsonl(path, [each.model_copy(update={"path_kl": []}) for each in records])
+    run = store.read_run(folder)
+    assert costs.axes(run) == costs.measured(run)
+    last = run.cells["dag--style--s0"].evaluations[-1]
+    assert math.isnan(costs.of(last)[costs.DISTANCE])
 
 
 def test_phases_are_shown_in_order_and_older_names_too() -> None:
