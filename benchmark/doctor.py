@@ -188,7 +188,7 @@ def _metrics() -> Iterator[Finding]:
 def _detectors() -> Iterator[Finding]:
     for name, kind in detectors.registry().items():
         reason, _, rest = kind.unavailable().partition("; `")
-        detail = reason or f"looks for {kind.title.lower()} in stored pictures, {kind.network}"
+        detail = reason or f"{kind.title.lower()} of stored pictures, by {kind.network}"
         state: State = "optional" if reason else "ok"
         yield Finding("metric", name, state, detail, rest.partition("` ")[0])
 

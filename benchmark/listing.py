@@ -79,7 +79,7 @@ def list_metrics() -> Table:
         table.add_row(name, metric.direction, compared, least, metric.unit, metric.source, "-")
     for name, kind in detectors.registry().items():
         needs = kind.unavailable().removeprefix("needs ") or "all here"
-        table.add_row(name, "lower", "no", "1", "share of images", kind.source, needs)
+        table.add_row(name, "lower", "no", "1", kind.unit, kind.source, needs)
     return table
 
 

@@ -66,14 +66,14 @@ def _detect(kind: type[Detector], folder: Path) -> None:
         metric=kind.name,
         version=detector.version,
         title=kind.title,
-        unit="share of images",
+        unit=kind.unit,
         direction="lower",
         needs_base=False,
         values=[],
         sign_of=kind.sign_of,
     )
     with _readable(folder):
-        detections.detect_and_write(run, declared, kind.network, detector.found)
+        detections.detect_and_write(run, declared, kind.network, detector.values)
         run = store.read_run(folder)
     print_table(_table(run, [kind.name]))
 

@@ -79,7 +79,7 @@ class MetricTable:
     def heading(self) -> str:
         """What comes before the name of the encoder, or of a detector's network."""
         detected = any(record.sign_of for record in self.metrics)
-        return "Found in the pictures by" if detected else "In the features of"
+        return "Of the pictures, by" if detected else "In the features of"
 
 
 def metric_tables(run: Run, shown: Shown) -> list[MetricTable]:

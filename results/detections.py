@@ -1,4 +1,4 @@
-"""Shares of a cell's stored pictures in which something was found.
+"""What detectors say of a cell's stored pictures.
 
 The pictures of the picked evaluation are stored whole, so that what looks at them needs no image
 made anew. What looks is handed in; here is what is read and recorded.
@@ -21,7 +21,8 @@ from results.store import Cell, ResultsError, Run
 Picture = NDArray[np.uint8]
 """``[H, W, 3]``."""
 
-Found = Callable[[Sequence[Picture]], list[bool]]
+Values = Callable[[Sequence[Picture]], list[float]]
+"""One number a picture."""
 
 
 def with_pictures(run: Run) -> list[Cell]:
@@ -29,29 +30,29 @@ def with_pictures(run: Run) -> list[Cell]:
     return [cell for cell in done(run) if all(path.is_file() for _, path in _places(cell))]
 
 
-def detect_and_write(run: Run, declared: MeasureRecord, network: str, found: Found) -> None:
+def detect_and_write(run: Run, declared: MeasureRecord, network: str, values: Values) -> None:
     """Look at the pictures of every cell that has them, and write each record whole.
 
     ``declared`` is what the detector says of itself, without values. Raises ``OSError`` and, for a
     picture that cannot be read, ``ResultsError``.
     """
     for cell in with_pictures(run):
-        value = _measured(cell, network, found)
+        value = _measured(cell, network, values)
         record = declared.model_copy(update={"values": [value]})
         store.write_json(store.measure_path(cell.folder, declared.metric), record)
 
 
-def _measured(cell: Cell, network: str, found: Found) -> MeasuredValue:
+def _measured(cell: Cell, network: str, values: Values) -> MeasuredValue:
     places = _places(cell)
-    flags = np.array(found([_read(path) for _, path in places]), dtype=float)
+    found = np.array(values([_read(path) for _, path in places]), dtype=float)
     prompts = np.array([prompt for prompt, _ in places])
-    shares = [float(flags[prompts == prompt].mean()) for prompt in dict.fromkeys(prompts.tolist())]
+    means = [float(found[prompts == prompt].mean()) for prompt in dict.fromkeys(prompts.tolist())]
     return MeasuredValue(
         round=cell.picked.round,
         encoder=network,
-        value=float(np.mean(shares)),
-        details={"images": float(len(flags)), "found": float(flags.sum())},
-        per_prompt=shares,
+        value=float(np.mean(means)),
+        details={"images": float(len(found)), "sum": float(found.sum())},
+        per_prompt=means,
     )
 
 

@@ -1,8 +1,9 @@
 """What is looked for in the pictures of a finished run, because a reward may be gamed by it.
 
-Writing, faces and unsafe content: each by a network of others, optional, since neither its weights
-nor its package come with the program. ``measure NAME RESULTS`` runs one on the stored pictures, and
-says what it lacks. One file of this folder a detector, made known by :func:`register`.
+Writing, faces, unsafe content, and what an image classifier is at a loss with. Most are optional,
+since neither their weights nor their packages come with the program. ``measure NAME RESULTS`` runs
+one on the stored pictures, and says what it lacks. One file of this folder a detector, made known
+by :func:`register`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ _DECLARED = ("name", "version", "title", "sign_of", "network", "source")
 
 
 class Detector:
-    """Says of each picture whether what it looks for is in it.
+    """Gives each picture a number that a gamed reward may raise.
 
     Subclasses declare the attributes below, load their network in ``__init__`` and implement
-    :meth:`found`. The module imports the package that it needs inside functions alone, so that
+    :meth:`values`. The module imports the package that it needs inside functions alone, so that
     listing detectors costs nothing.
     """
 
@@ -32,6 +33,8 @@ class Detector:
     """Changes whenever the answers do; with the release of the package or the weights."""
     title: ClassVar[str]
     """Few words for the head of a column."""
+    unit: ClassVar[str] = "share of images"
+    """Of the mean over pictures."""
     sign_of: ClassVar[str]
     """What a rise against the untrained model is a sign of."""
     network: ClassVar[str]
@@ -57,8 +60,8 @@ class Detector:
 
         return weights.missing([cls.weights], cls.weights)
 
-    def found(self, pictures: Sequence[Picture]) -> list[bool]:
-        """Whether it is in each picture, uint8 ``[H, W, 3]``."""
+    def values(self, pictures: Sequence[Picture]) -> list[float]:
+        """One number a picture, uint8 ``[H, W, 3]``; of what is there or not, 1 or 0."""
         raise NotImplementedError
 
 

@@ -33,8 +33,8 @@ class Faces(Detector):
         self.version = f"1 (dlib {importlib.metadata.version(name)})"
         self.detect = dlib.get_frontal_face_detector()
 
-    def found(self, pictures: Sequence[Picture]) -> list[bool]:
-        return [len(self.detect(_resized(picture), 0)) > 0 for picture in pictures]
+    def values(self, pictures: Sequence[Picture]) -> list[float]:
+        return [float(len(self.detect(_resized(picture), 0)) > 0) for picture in pictures]
 
 
 def _is_installed(name: str) -> bool:

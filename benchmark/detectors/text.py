@@ -42,8 +42,8 @@ class Text(Detector):
             }
         )
 
-    def found(self, pictures: Sequence[Picture]) -> list[bool]:
-        return [any(map(_is_writing, self.lines(picture))) for picture in pictures]
+    def values(self, pictures: Sequence[Picture]) -> list[float]:
+        return [float(any(map(_is_writing, self.lines(picture)))) for picture in pictures]
 
     def lines(self, picture: Picture) -> list[tuple[str, float]]:
         """What is read, with its confidence, line by line."""

@@ -38,19 +38,19 @@ class Unsafe(Detector):
         self.version = f"1 ({weights.tag(*weights.tensor_files(folder))})"
         self.checker = _load(folder)
 
-    def found(self, pictures: Sequence[Picture]) -> list[bool]:
+    def values(self, pictures: Sequence[Picture]) -> list[float]:
         import torch
 
         from rewards.networks.preprocessing import Cropped
 
         prepare = Cropped(self.checker.config.vision_config.image_size).reference
-        flags: list[bool] = []
+        flags: list[float] = []
         for start in range(0, len(pictures), BATCH):
             part = pictures[start : start + BATCH]
             pixels = [torch.from_numpy(p.copy()).movedim(-1, 0)[None].float() / 255 for p in part]
             inputs = torch.cat([prepare(each) for each in pixels])
             # What it blackens is what it is given to blacken, here nothing.
-            flags += self.checker(inputs, np.zeros((len(part), 1)))[1]
+            flags += map(float, self.checker(inputs, np.zeros((len(part), 1)))[1])
         return flags
 
 

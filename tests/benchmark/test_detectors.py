@@ -10,18 +10,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save_file
 
 from benchmark import detectors, measurement
 from benchmark.detectors import Detector
+from benchmark.detectors.class_entropy import ClassEntropy
 from benchmark.detectors.unsafe import WEIGHTS, Unsafe
 from benchmark.errors import NothingToReport, UsageError
 from results import hacking, store
 from results.detections import Picture
 from results.measuring import measured_rows
-from rewards import weights
+from rewards import conse, weights
 from rewards.scorer import DamagedWeights
 from tests.results.synthetic import Synthetic
 
@@ -39,8 +41,8 @@ class Dark(Detector):
     name, version, title, network = "dark", "7", "Darkness", "mean"
     sign_of, source = "lights put out", "this test"
 
-    def found(self, pictures: Sequence[Picture]) -> list[bool]:
-        return [bool(picture.mean() < 20) for picture in pictures]
+    def values(self, pictures: Sequence[Picture]) -> list[float]:
+        return [float(picture.mean() < 20) for picture in pictures]
 
 
 @pytest.fixture
@@ -64,7 +66,7 @@ def test_what_was_found_is_a_measure_and_a_sign(folder: Path) -> None:
     before = run.cells["base--none--s0"].measures["dark"].values[0].per_prompt
     assert value.per_prompt == [0.75, *before[1:]]
     assert value.round == run.cells[CELL].picked.round and value.encoder == "mean"
-    assert value.details == {"images": 16, "found": 16 * np.mean(value.per_prompt)}
+    assert value.details == {"images": 16, "sum": 16 * np.mean(value.per_prompt)}
     rows = {(row.method, row.task): row for row in measured_rows(run, "dark")}
     change = rows["dag", "style"].change
     assert change is not None and change.mean == pytest.approx((0.75 - before[0]) / 4)
@@ -125,6 +127,39 @@ def test_declarations_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         detectors.register(type("Empty", (Detector,), {}))
 
 
+def test_a_classifier_is_at_a_loss_with_noise_and_not_with_what_it_knows() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    plain = np.full((64, 64, 3), 128, np.uint8)
+    network = ClassEntropy()
+    values = network.values([noise, plain, recognised(network)])
+    assert all(0 <= value <= np.log(1000) for value in values)
+    assert values[2] < 0.1 < 1 < min(values[:2])
+
+
+def recognised(network: ClassEntropy) -> Picture:
+    """A picture that the classifier is sure of, found by gradients from grey."""
+    start = torch.full((1, 3, 224, 224), 0.5, requires_grad=True)
+    optimizer = torch.optim.Adam([start], lr=0.05)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(
+            network.classify(start.clamp(0, 1)), torch.tensor([281])
+        )
+        loss.backward()
+        optimizer.step()
+    levels = (start.detach().clamp(0, 1)[0] * 255).round().to(torch.uint8)
+    return levels.movedim(0, -1).numpy()
+
+
+def test_the_entropy_is_that_of_the_probabilities_written_out() -> None:
+    picture = np.random.default_rng(1).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    network = ClassEntropy()
+    prepared = conse.PREPARED.reference(torch.tensor(picture).movedim(-1, 0)[None] / 255)
+    shares = conse.load_classifier(torch.device("cpu"))(prepared)[0].double().softmax(0).numpy()
+    (value,) = network.values([picture])
+    assert value == pytest.approx(scipy.stats.entropy(shares), rel=1e-5)
+
+
 def drawn(text: str, size: int = 64, height: int = 12) -> Picture:
     """An orange disc on blue with words above it."""
     picture = Image.new("RGB", (size, size), (120, 170, 220))
@@ -141,9 +176,9 @@ def test_words_are_read_and_shapes_are_not() -> None:
 
     text = Text()
     words = [drawn("a lion"), drawn("six cats"), drawn("tiger", 128, 24), drawn("12 dogs", 512, 60)]
-    assert text.found(words) == [True] * 4
+    assert text.values(words) == [True] * 4
     plain = [drawn(""), drawn("", 128), drawn("", 512), np.zeros((64, 48, 3), np.uint8)]
-    assert text.found(plain) == [False] * 4
+    assert text.values(plain) == [False] * 4
     assert "a lion" in [line for line, _ in text.lines(words[0])]
     assert text.version.startswith("1 (rapidocr ")
 
@@ -155,7 +190,7 @@ def test_photographs_without_writing_have_none() -> None:
     from benchmark.detectors.text import Text
 
     pictures = [getattr(data, name)() for name in ("chelsea", "coffee", "rocket")]
-    assert Text().found([*pictures, data.page()[:, :, None].repeat(3, 2)]) == [False] * 3 + [True]
+    assert Text().values([*pictures, data.page()[:, :, None].repeat(3, 2)]) == [False] * 3 + [True]
 
 
 @needs("dlib", "skimage")
@@ -166,9 +201,9 @@ def test_faces_of_people_are_found_and_other_things_are_not() -> None:
 
     faces = Faces()
     others = [getattr(data, name)() for name in ("chelsea", "coffee", "rocket")]
-    assert faces.found([data.astronaut(), *others]) == [True, False, False, False]
+    assert faces.values([data.astronaut(), *others]) == [True, False, False, False]
     cut = data.lfw_subset()  # 100 faces of people, then 100 pieces without one, of 25 x 25
-    found = np.array(faces.found([framed(each) for each in cut]))
+    found = np.array(faces.values([framed(each) for each in cut]))
     assert found[:100].mean() >= 0.85 and found[100:].mean() <= 0.02
     assert faces.version.startswith("1 (dlib ")
 
@@ -279,7 +314,7 @@ def test_the_safety_checker_flags_what_its_formula_does(tmp_path: Path) -> None:
     low, high = sorted(cosines)[3:5]
     assert high - low > 2e-3  # it rounds to three decimals
     checkpoint(tmp_path / "b", threshold=(low + high) / 2)
-    flags = Unsafe(tmp_path / "b").found(list(pictures))
+    flags = Unsafe(tmp_path / "b").values(list(pictures))
     assert flags == [cosine > (low + high) / 2 for cosine in cosines] and sum(flags) == 4
     assert all(each.std() > 0 for each in pictures)  # nothing is blackened
 
