@@ -271,8 +271,9 @@ def laid_out(
         plot_bgcolor="rgba(0,0,0,0)",
         xaxis=axis,
         yaxis=axis | {"title": {"text": title}, "range": limits},
-        # Below the axis title, where it can grow to several lines on a narrow screen.
-        legend={"orientation": "h", "yanchor": "top", "y": -0.2, "x": 0},
+        # At the foot of the figure, whatever its height: measured from the plot it would lie over
+        # the axis title once a narrow window has become wide again.
+        legend={"orientation": "h", "yref": "container", "yanchor": "bottom", "y": 0, "x": 0},
         hoverlabel={"namelength": -1},
         meta={"axes": axes},
     )

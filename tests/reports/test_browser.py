@@ -141,6 +141,17 @@ def test_nothing_is_cut_off(report: Chromium, width: int, dark: bool, tmp_path: 
     assert ink == ("#e9e9e5" if dark else "#1b1d21")
 
 
+def test_a_legend_stays_below_the_axis_title_when_the_window_changes(report: Chromium) -> None:
+    between = """[...document.querySelectorAll('.plot')].map(plot => {
+      const box = (name) => plot.querySelector(name).getBoundingClientRect();
+      return box('.legend').top - box('.xtitle').bottom;
+    })"""
+    for width in (WIDE, NARROW, WIDE):
+        report.look(width)
+        gaps = report.run(between)
+        assert gaps and min(gaps) > -2, (width, gaps)
+
+
 def test_a_click_on_a_point_shows_its_pictures(report: Chromium, tmp_path: Path) -> None:
     report.look(WIDE)
     x, y = report.run(FIRST_SEED)
