@@ -36,16 +36,30 @@ def column_decimals(intervals: Iterable[Interval]) -> int:
     return statistics.median_low(places) if places else 0
 
 
+def _shown_places(interval: Interval, places: int | None) -> int:
+    """Decimals of a column, or an interval's own where only they tell its ends apart."""
+    own = decimals(interval)
+    if places is None:
+        return own
+    return own if _ends_meet(interval, places) and not _ends_meet(interval, own) else places
+
+
+def _ends_meet(interval: Interval, places: int) -> bool:
+    if not math.isfinite(interval.half_width):
+        return True
+    return round(interval.low, places) == round(interval.high, places)
+
+
 def mean(interval: Interval, places: int | None = None, sign: bool = False) -> str:
     """The mean alone."""
-    return number(interval.mean, decimals(interval) if places is None else places, sign)
+    return number(interval.mean, _shown_places(interval, places), sign)
 
 
 def bounds(interval: Interval, places: int | None = None) -> str:
     """``[low, high]``, empty with fewer than two seeds."""
     if not math.isfinite(interval.half_width):
         return ""
-    places = decimals(interval) if places is None else places
+    places = _shown_places(interval, places)
     return f"[{number(interval.low, places)}, {number(interval.high, places)}]"
 
 

@@ -89,6 +89,15 @@ def test_numbers_show_the_digits_their_interval_supports() -> None:
     assert numbers.decimals(t_interval({0: 0.1 + 0.2, 1: 0.3})) == 4
 
 
+def test_a_column_does_not_round_an_interval_to_nothing() -> None:
+    interval = t_interval({0: 0.7682, 1: 0.7688})
+    assert numbers.difference(interval, 1) == "+0.7685 [0.7647, 0.7723]"
+    assert numbers.difference(interval, 2) == "+0.77 [0.76, 0.77]"
+    assert numbers.mean(t_interval({0: 0.7685}), 1) == "0.8"
+    alike = t_interval({0: 0.1 + 0.2, 1: 0.3})
+    assert numbers.difference(alike, 2) == "+0.30 [0.30, 0.30]"
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.0, "0.00"), (-0.0001, "−0.000100"), (1234.5, "1,234"), (math.nan, "–")],
