@@ -81,12 +81,13 @@ def trained(
     reward: str,
     images: int = SUITE["budget"]["images"],
     points: int = 65536,
+    **options: Any,
 ) -> DensityRecord:
-    """Exact metrics after the suite's training, ``images`` long (0: none)."""
+    """Exact metrics after the suite's training, ``images`` long (0: none), with other options."""
     policy = load_mixture(ledger=Ledger(), sampling_steps=steps, variance="learned")
     kind = methods.get(name)
     task = make_task(policy, reward, images)
-    method = kind(task, kind.Config.model_validate(SUITE["methods"][name]))
+    method = kind(task, kind.Config.model_validate({**SUITE["methods"][name], **options}))
     for _ in range(method.rounds if images else 0):
         method.step()
     with method.evaluated():
@@ -95,12 +96,32 @@ def trained(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["residual-db", "dag", "dag-kl"])
-def test_a_method_reaches_the_target_it_declares(name: str) -> None:
-    found = trained(name, 20, "point_linear")
+@pytest.mark.parametrize(
+    ("name", "reward", "most"),
+    [
+        # The untrained sampler is 0.067 from p_base; 0.03 is what training may add to it.
+        ("residual-db", "point_linear", 0.08),
+        ("residual-db", "point_bump", 0.097),
+        ("residual-db", "point_modes", 0.097),
+        ("dag", "point_linear", 0.10),
+        ("dag", "point_modes", 0.10),
+        ("dag-kl", "point_linear", 0.10),
+    ],
+)
+def test_a_method_reaches_the_target_it_declares(name: str, reward: str, most: float) -> None:
+    found = trained(name, 20, reward)
     assert found.total_variation is not None
-    assert found.total_variation < (0.08 if name == "residual-db" else 0.10)
+    assert found.total_variation < most
     assert found.modes_covered == found.modes
+
+
+@pytest.mark.slow
+def test_detailed_balance_alone_leaves_more() -> None:
+    """What a state's clean prediction does not tell of its reward reaches it step by step."""
+    one = trained("dag", 20, "point_modes", subtrajectory_length=1).total_variation
+    whole = trained("dag", 20, "point_modes").total_variation
+    assert one is not None and whole is not None
+    assert whole < 0.75 * one
 
 
 @pytest.mark.slow
