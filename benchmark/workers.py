@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any, Protocol
@@ -57,6 +58,7 @@ def run_all(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
+    _start_server()
     running: list[RunningCell] = []
     statuses: dict[str, StatusRecord] = {}
     total = len(work.waiting)
@@ -85,6 +87,18 @@ def run_all(
             _stop(running, work)
             raise
     return statuses
+
+
+def _start_server() -> None:
+    """Start the fork server deaf to Ctrl-C, which a terminal sends to it too and this process
+    handles: while it imports it would die of it, with a traceback."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # it is started with the first process
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _keep_limits(running: Sequence[RunningCell], limits: Limits) -> None:

@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +83,26 @@ def test_a_cell_ends_with_its_run(tmp_path_factory: pytest.TempPathFactory) -> N
     run.wait()
     wait_for(lambda: claims.started(cell) is None, seconds=10)
     run.stdout.close()
+
+
+def test_ctrl_c_while_it_loads_is_one_line(tmp_path: Path) -> None:
+    """A terminal sends it to all processes of the run, the one that still imports among them."""
+    command = [sys.executable, "-m", "benchmark", "run", "--suite", "mixture", "--methods", "ddpo"]
+    run = subprocess.Popen(
+        [*command, "--seeds", "0", "--workers", "1", "--out", "run"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    assert "cells to run" in run.stdout.readline()
+    wait_for(lambda: any((tmp_path / "run" / "claims").glob("*.json")), seconds=60)
+    time.sleep(2)  # it takes longer to import
+    os.killpg(run.pid, signal.SIGINT)
+    said = run.stdout.read()
+    run.stdout.close()
+    assert run.wait() == 130
+    assert "Traceback" not in said and "interrupted with 0 of" in said
