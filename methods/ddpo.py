@@ -54,7 +54,7 @@ def clipped_surrogate(
 class DdpoConfig(MethodConfig):
     """Options of DDPO-IS."""
 
-    prompts_per_round: interface.PromptsPerRound = 4
+    prompts_per_round: interface.PromptsPerRound = 3
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
