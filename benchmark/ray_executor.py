@@ -168,7 +168,7 @@ class _Tasks:
         delivery = self._delivery(task, job)
         status = _stored(job, delivery.status, delivery.files or {})
         self.statuses[cell_id] = status
-        self.post.forget.remote(cell_id)
+        ray.get(self.post.forget.remote(cell_id))  # or Ray may end meanwhile, and complain
         self.work.ended(cell_id)
         self.on_progress(cell_id, workers.final_progress(status))
 

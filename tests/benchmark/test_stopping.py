@@ -96,6 +96,8 @@ def test_ctrl_c_while_it_loads_is_one_line(tmp_path: Path) -> None:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Begun in the background, the tests themselves may be deaf to it, which is inherited.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert run.stdout is not None
     assert "cells to run" in run.stdout.readline()
