@@ -9,7 +9,7 @@ import torch
 
 from benchmark import environment
 from benchmark.models import NAMED, RANDOM, find_model
-from benchmark.suite import ModelSettings
+from benchmark.suite import ModelSettings, Suite
 
 CELL_BYTES = 1_440_000_000
 """Resident memory of a cell at its peak: the most of the 57 cells of ``docs/reference``, on a CPU.
@@ -24,6 +24,18 @@ def workers(model: ModelSettings, cells: int) -> int:
         return 1
     room = available() // (CELL_BYTES + _weights(model.name))
     return max(1, min(environment.cores() // model.processes, cells, room // model.processes))
+
+
+def threads(suite: Suite, cells: int, on_ray: bool = False) -> int:
+    """Of each process of a cell: the suite's number or, where that is ``auto``, the cores divided
+    among all processes that run at a time; on Ray, the CPUs that are kept for the cell among its
+    own. Of all ``cells`` of the run, not those still to run: a cell that goes on has as many."""
+    if suite.threads != "auto":
+        return suite.threads
+    if on_ray:
+        return max(1, int(suite.cpus_per_cell or 1) // suite.model.processes)
+    at_a_time = suite.workers or workers(suite.model, cells)
+    return max(1, environment.cores() // (at_a_time * suite.model.processes))
 
 
 def on_gpu(model: ModelSettings) -> bool:

@@ -227,7 +227,9 @@ def _processes(checked: suite.Suite) -> Iterator[Finding]:
     if shortage := capacity.shortage(model):
         yield Finding("suite", "model.processes", "missing", shortage)
         return
-    threads, cores = model.processes * checked.threads, environment.cores()
+    cells = len(checked.methods) * len(checked.rewards) * len(checked.seeds)
+    threads = model.processes * capacity.threads(checked, cells)
+    cores = environment.cores()
     detail = f"{model.processes} processes train a cell, "
     if capacity.on_gpu(model):
         detail += "each on a GPU of its own"

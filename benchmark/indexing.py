@@ -18,7 +18,7 @@ from benchmark.errors import NothingToReport, UsageError
 from benchmark.run_status import read_record
 from results import store
 from results.record_text import ResultsError
-from results.records import Counts, EvaluationRecord, RunRecord
+from results.records import SCHEMA_VERSION, Counts, EvaluationRecord, RunRecord
 from results.store import Cell
 
 COUNTS = tuple(Counts.model_fields)
@@ -139,7 +139,8 @@ def _fill_parquet(path: Path, folder: Path, record: RunRecord) -> None:
     fields = {"protocol": text, "cell_id": text, "key": text, "method": text, "reward": text}
     fields |= {"seed": number, "round": number, "images": number, "picked": pyarrow.bool_()}
     fields |= {"kind": text, "name": text, "prompt_index": number, "prompt": text}
-    schema = pyarrow.schema(fields | {"value": pyarrow.float64()})
+    metadata = {"schema_version": str(SCHEMA_VERSION)}
+    schema = pyarrow.schema(fields | {"value": pyarrow.float64()}, metadata)
     with parquet.ParquetWriter(path, schema) as writer:
         for start in range(0, len(record.cells), BATCH):
             columns: list[list[Any]] = [[] for _ in schema]

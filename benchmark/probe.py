@@ -83,7 +83,7 @@ def estimate(resolved: ResolvedSuite) -> Estimate:
     if any(reward.scores == "point" for reward in resolved.judges.values()):
         raise ValueError(f"suite {suite.name} makes points; only suites of images are estimated")
     before = torch.get_num_threads()
-    torch.set_num_threads(suite.threads)
+    torch.set_num_threads(capacity.threads(suite, len(resolved.cells())))
     try:
         costs = measure(resolved)
     finally:

@@ -208,7 +208,8 @@ def _run_cells(
     """Run cells; the status of each that ended here."""
     suite = plan.resolved.suite
     cells = {cell.id: cell for cell in plan.cells}
-    surroundings = environment.describe(plan.record.command, suite.threads)
+    threads = capacity.threads(suite, len(plan.cells), plan.executor.on_ray)
+    surroundings = environment.describe(plan.record.command, threads)
 
     def job_of(cell_id: str) -> CellJob:
         config = cell_config(plan, cells[cell_id])
@@ -230,7 +231,7 @@ def _run_cells(
         seen = {cell_id: cell.status for cell_id, cell in missing.items()}
         work = SharedCells(plan.folder, seen, job_of, show)
         try:
-            return _run_work(plan, work, show) | work.not_begun
+            return _run_work(plan, work, threads, show) | work.not_begun
         except Interrupted as error:
             resume = f"the same command with --out {plan.folder} finishes the rest"
             raise Interrupted(f"{error}; {resume}") from None
@@ -239,26 +240,24 @@ def _run_cells(
 
 
 def _run_work(
-    plan: Plan, work: SharedCells, on_progress: workers.OnProgress
+    plan: Plan, work: SharedCells, threads: int, on_progress: workers.OnProgress
 ) -> dict[str, StatusRecord]:
     suite = plan.resolved.suite
     limits = Limits(suite.time_limit, suite.memory_limit)
     if not plan.executor.on_ray:
         count = suite.workers or capacity.workers(suite.model, len(work.waiting))
-        return workers.run_all(work, count, suite.threads, limits, on_progress)
+        return workers.run_all(work, count, threads, limits, on_progress)
     from benchmark import ray_executor
 
     cluster = ray_executor.Cluster(
         address=plan.executor.address,
-        cpus=suite.cpus_per_cell or suite.threads * suite.model.processes,
+        cpus=suite.cpus_per_cell or threads * suite.model.processes,
         gpus=0.0 if suite.model.device == "cpu" else suite.gpus_per_cell,
         processes=suite.model.processes,
         at_a_time=suite.workers,
     )
     sources = plan.record.sources
-    return ray_executor.run_all(
-        work, cluster, plan.folder, sources, suite.threads, limits, on_progress
-    )
+    return ray_executor.run_all(work, cluster, plan.folder, sources, threads, limits, on_progress)
 
 
 def model_of(plan: Plan, cell: Cell) -> ModelSettings:

@@ -200,9 +200,10 @@ class Suite(Settings):
     workers: int | None = Field(default=None, ge=1)
     """Cells that run at a time; by default one for each core, at most one for each cell, and no
     more than free memory has room for."""
-    threads: int = Field(default=1, ge=1)
-    """Threads of each cell. One, so that a seed gives the same bits whatever the cores, the
-    workers and the cells still to run: sums split among threads round differently."""
+    threads: int | Literal["auto"] = 1
+    """Threads of each cell. One, so that a seed gives the same bits whatever the cores and the
+    workers: sums split among threads round differently. With ``auto``, the cores divided among
+    the cells that run at a time."""
     checkpoint_every: int | None = Field(default=None, ge=1)
     """Training rounds between two checkpoints that a stopped cell goes on from; by default as few
     as keep writing them below 1 % of the cell's time. One more precedes and one follows each
@@ -216,6 +217,13 @@ class Suite(Settings):
     gpus_per_cell: float | None = Field(default=None, ge=0)
     """Of a Ray cluster, what is kept for each cell: a number, or a share of one, such as 0.5; by
     default one where the cluster has any and ``model.device`` is not ``cpu``."""
+
+    @field_validator("threads", mode="before")
+    @classmethod
+    def _number_or_auto(cls, value: Any) -> Any:
+        if value == "auto" or (type(value) is int and value >= 1):
+            return value
+        raise ValueError("it has to be a whole number from 1 on, or auto")
 
     @field_validator("cpus_per_cell", "gpus_per_cell")
     @classmethod

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark import environment, run_folder
+from benchmark import capacity, environment, run_folder
 from benchmark.errors import CellsFailed, UsageError
 from benchmark.measured import MeasuredMethod
 from benchmark.policies import build_policy
@@ -41,14 +41,15 @@ def measure(
     suite, reward = resolved.suite, resolved.suite.rewards[0]
     folder = out or run_folder.next_free("throughput")
     _check_empty(folder)
-    torch.set_num_threads(suite.threads)
+    threads = capacity.threads(suite, cells=1)
+    torch.set_num_threads(threads)
     record = ThroughputRecord(
         suite=suite.name,
         reward=reward,
         seed=suite.seeds[0],
         rounds=rounds,
         warm_up_cap=warm_up_cap,
-        environment=environment.describe(command, suite.threads),
+        environment=environment.describe(command, threads),
         protocol=protocol_of(resolved).hash,
     )
     subjects = _subjects(resolved, chosen, record, 1 + warm_up_cap + rounds)

@@ -47,19 +47,22 @@ def parse(path: Path, text: str, kind: type[RecordType], where: str = "") -> Rec
         # Looked at first: with another version, other fields are to be expected.
         if kind.__name__ in VERSIONLESS:
             fields.setdefault("schema_version", 2)
-        version = fields.get("schema_version")
-        if version not in READABLE_VERSIONS:
-            *others, last = map(str, READABLE_VERSIONS)
-            readable = f"{', '.join(others)} and {last}"
-            raise ResultsError(
-                f"{path}: schema version {version!r}, but this program reads {readable}"
-            )
+        check_version(path, fields.get("schema_version"))
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the record"
         raise ResultsError(f"{path}{where}: damaged: {field}: {first['msg']}") from error
+
+
+def check_version(path: Path, version: Any) -> None:
+    """Raises ResultsError for the schema version of a file that is not read."""
+    if version in READABLE_VERSIONS:
+        return
+    *others, last = map(str, READABLE_VERSIONS)
+    readable = f"{', '.join(others)} and {last}"
+    raise ResultsError(f"{path}: schema version {version!r}, but this program reads {readable}")
 
 
 def one_line(error: Exception) -> str:

@@ -25,8 +25,9 @@ import safetensors.numpy
 
 from results import condensed
 from results.checkpoints import pick
-from results.record_text import RecordType, ResultsError, dump, one_line, parse
+from results.record_text import RecordType, ResultsError, check_version, dump, one_line, parse
 from results.records import (
+    SCHEMA_VERSION,
     CellConfig,
     Environment,
     EvaluationRecord,
@@ -198,7 +199,8 @@ def save_features(path: Path, features: Mapping[str, Any]) -> None:
     arrays = {
         name: np.ascontiguousarray(values, dtype=np.float32) for name, values in features.items()
     }
-    write_bytes(path, safetensors.numpy.save(arrays))
+    metadata = {"schema_version": str(SCHEMA_VERSION)}
+    write_bytes(path, safetensors.numpy.save(arrays, metadata=metadata))
 
 
 def save_density(path: Path, grids: Mapping[str, Any]) -> None:
@@ -221,9 +223,12 @@ def read_jsonl(path: Path, kind: type[RecordType]) -> list[RecordType]:
 
 
 def load_features(path: Path) -> dict[str, np.ndarray]:
-    """Read what ``save_features`` wrote."""
+    """Read what ``save_features`` wrote, also before it named its schema version."""
     try:
-        return safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, framework="numpy") as file:
+            version = (file.metadata() or {}).get("schema_version", str(SCHEMA_VERSION))
+            check_version(path, int(version) if version.isdecimal() else version)
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (OSError, safetensors.SafetensorError) as error:
         raise ResultsError(f"{path}: cannot be read: {one_line(error)}") from error
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -112,26 +115,55 @@ def test_the_other_cells_are_done(broken: store.Run) -> None:
     assert (broken.folder / "report.html").stat().st_size > 10_000
 
 
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder in which nothing can be written meanwhile, not even by the superuser."""
+    bind, remount = (["mount", "-o", how, folder, folder] for how in ("bind", "remount,bind,ro"))
+    mounted = subprocess.run(bind, capture_output=True).returncode == 0
+    try:
+        if mounted:
+            subprocess.run(remount, check=True)
+        else:
+            folder.chmod(0o555)
+            if os.access(folder, os.W_OK):
+                pytest.skip("nothing is read-only for this user, and it cannot mount")
+        yield
+    finally:
+        if mounted:
+            subprocess.run(["umount", folder], check=True)
+        else:
+            folder.chmod(0o755)
+
+
 def test_a_folder_that_cannot_be_written(
     tmp_path: Path, tiny_model: Path, benchmark_command: Command
 ) -> None:
     small_suite(tmp_path, tiny_model, ["colourfulness"])
     (tmp_path / "run").mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", tmp_path / "run"], capture_output=True
-    )
-    if mount.returncode:
-        (tmp_path / "run").chmod(0o555)
-        if os.access(tmp_path / "run", os.W_OK):
-            pytest.skip("nothing is read-only for this user, and it cannot mount")
-    try:
+    with read_only(tmp_path / "run"):
         message = one_line_error(
             benchmark_command("run", "--suite", "tiny.yaml", "--out", "run"), 4
         )
-    finally:
-        if not mount.returncode:
-            subprocess.run(["umount", tmp_path / "run"], check=True)
     assert message.startswith("error: cannot write to run: ")
+
+
+def test_a_cell_whose_folder_cannot_be_written_fails_alone(
+    tmp_path: Path, benchmark_command: Command
+) -> None:
+    folder, cell = tmp_path / "run", "ddpo-sf--point_modes--s0"
+    command = ("run", "--suite", write_points_suite(tmp_path, images=32), "--out", folder)
+    assert benchmark_command(*command).returncode == 0
+    (folder / "cells" / cell / "status.json").unlink()
+    shutil.rmtree(folder / "cells" / "best-of-n--point_modes--s0")
+    with read_only(folder / "cells" / cell):
+        done = benchmark_command(*command)
+        states = {name: each.status.state for name, each in store.read_run(folder).cells.items()}
+    assert done.returncode == 2, done.stderr
+    assert re.search(rf"{cell} +failed +.*(Read-only file|Permission denied)", done.stdout)
+    assert f"1 of 3 cells failed: {cell}" in done.stderr
+    assert states.pop(cell) != "done"
+    assert set(states.values()) == {"done"}
+    assert benchmark_command(*command).returncode == 0, "what could not begin is run now"
 
 
 def test_a_clock_that_jumps_takes_nothing_away(

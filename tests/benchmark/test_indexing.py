@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from pyarrow import parquet
 
 from benchmark.claims import Claims
 from results import store
-from results.records import RunRecord, StatusRecord
+from results.records import SCHEMA_VERSION, RunRecord, StatusRecord
 from results.scores import final_scores
 from tests.benchmark.conftest import Command, one_line_error
 from tests.results.synthetic import Synthetic
@@ -60,6 +61,8 @@ def test_the_parquet_file_has_a_row_a_prompt(
     done = benchmark_command("export", run, "--parquet", tmp_path / "all.parquet")
     assert done.stdout.strip() == str(tmp_path / "all.parquet"), done.stderr
     table = pd.read_parquet(tmp_path / "all.parquet")
+    metadata = parquet.read_schema(tmp_path / "all.parquet").metadata
+    assert metadata[b"schema_version"] == str(SCHEMA_VERSION).encode()
     cell = store.read_run(run).cells["dag--style--s1"]
     assert cell.config is not None
     mine = table[(table["cell_id"] == "dag--style--s1") & (table["kind"] == "reward")]

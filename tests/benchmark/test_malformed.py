@@ -134,6 +134,8 @@ VALUES: dict[str, tuple[str, Any]] = {
     "one image a prompt": ("evaluation.images_per_prompt", 1),
     "a rule that is none": ("evaluation.checkpoint", "best"),
     "no workers": ("workers", 0),
+    "no threads": ("threads", 0),
+    "threads in words": ("threads", "as many as go"),
 }
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from benchmark import capacity, environment
+from benchmark import capacity, environment, suite
 from benchmark.jobs import Place
 from benchmark.model_settings import ModelSettings
 from benchmark.ranks import OVER, Ranks
@@ -105,6 +105,25 @@ def test_room_is_counted_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
         return capacity.workers(ModelSettings(device="cpu", processes=processes), 100)
 
     assert [workers(n) for n in (1, 2, 3, 7, 9)] == [7, 3, 2, 1, 1]
+
+
+def test_threads_are_divided_among_what_runs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(environment, "cores", lambda: 8)
+    monkeypatch.setattr(capacity, "available", lambda: 100 * capacity.CELL_BYTES)
+    values = suite.read("mixture")[0]
+
+    def threads(cells: int, on_ray: bool = False, processes: int = 1, **given: object) -> int:
+        model = values["model"] | {"device": "cpu", "processes": processes}
+        checked = suite.Suite.model_validate(values | {"model": model} | given)
+        return capacity.threads(checked, cells, on_ray)
+
+    assert threads(2) == threads(2, processes=2) == 1
+    assert threads(2, threads=3) == threads(2, threads=3, on_ray=True) == 3
+    assert [threads(n, threads="auto") for n in (1, 2, 3, 8, 100)] == [8, 4, 2, 1, 1]
+    assert [threads(100, threads="auto", workers=n) for n in (1, 2, 9)] == [8, 4, 1]
+    assert threads(1, threads="auto", processes=2) == 4
+    on_ray = [threads(1, True, 2, threads="auto", cpus_per_cell=n) for n in (None, 0.5, 1, 6)]
+    assert on_ray == [1, 1, 1, 3]
 
 
 def test_each_process_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from benchmark.augmentations import AUGMENTATIONS
+from benchmark.environment import cores
 from benchmark.protocol import digest
 from diffusion.ledger import PHASES
 from results import reproduction, store
@@ -245,7 +246,8 @@ def test_a_failing_cell_leaves_the_others_done(tmp_path: Path, tiny_model: Path)
 def test_the_embedded_model_runs(tmp_path: Path) -> None:
     settings = ["budget.images=8", "evaluation.images_per_prompt=2", "evaluation.times=1"]
     settings += ["model.sampling_steps=2", "prompts.test=[a lion]"]
-    settings += ["ddpo={prompts_per_round: 2, images_per_prompt: 2}"]
+    settings += ["ddpo={prompts_per_round: 2, images_per_prompt: 2}", "threads=auto"]
+    settings += [f"workers={cores()}"]
     changes = [argument for setting in settings for argument in ("--set", setting)]
     arguments = ("--methods", "ddpo", "--rewards", "colourfulness", "--seeds", "0", *changes)
     done = run_command(tmp_path, "run", "--suite", "emoji-quick", *arguments)
@@ -253,6 +255,8 @@ def test_the_embedded_model_runs(tmp_path: Path) -> None:
     run = store.read_run(tmp_path / "runs" / "emoji-quick-001")
     assert [cell.status.state for cell in run.cells.values()] == ["done"] * 3
     assert set(run.cells[COLOUR].evaluations[-1].diversity) == {"scorer", "efficientnet-lite0"}
+    where = run.cells[COLOUR].environment
+    assert where is not None and where.cpu_threads == 1, "a core for each cell at a time"
 
 
 def start_run(folder: Path, tiny_model: Path) -> tuple[subprocess.Popen[str], Path]:

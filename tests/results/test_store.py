@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors
+from safetensors.numpy import save_file
 
 from results import records, store
 from tests.results.synthetic import PROTOCOL, Synthetic, as_version_1
@@ -118,6 +120,19 @@ def test_features_come_back(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(store.ResultsError, match=r"4\.safetensors: cannot be read"):
         store.load_features(path)
+
+
+def test_features_name_their_schema_version(tmp_path: Path) -> None:
+    features, path = {"scorer": np.zeros((1, 2, 3), np.float32)}, tmp_path / "4.safetensors"
+    store.save_features(path, features)
+    with safetensors.safe_open(path, framework="numpy") as file:
+        assert file.metadata() == {"schema_version": str(records.SCHEMA_VERSION)}
+    save_file(features, path)  # as before files of features named it
+    assert store.load_features(path)["scorer"].shape == (1, 2, 3)
+    for version in ("99", "new"):
+        save_file(features, path, metadata={"schema_version": version})
+        with pytest.raises(store.ResultsError, match=f"{version}'?, but this program reads"):
+            store.load_features(path)
 
 
 def test_unfinished_cells_are_pending_or_running(tmp_path: Path) -> None:
