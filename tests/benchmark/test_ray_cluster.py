@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,24 @@ def test_a_cell_that_fits_nowhere_is_told(
     done = subprocess.CompletedProcess([], process.returncode, output, errors)
     message = one_line_error(done, 4)
     assert "no node of the cluster has room for a cell (CPU 2; the most of each" in message
+
+
+def test_two_cells_share_a_gpu(cluster: Any, tmp_path: Path) -> None:
+    """Which is one by Ray's word: what a share is good for, a cell's networks would show."""
+    path = write_points_suite(tmp_path, images=IMAGES)
+    path.write_text(path.read_text(encoding="utf-8").replace("seeds:\n- 0", "seeds: 0-2"))
+    cluster.add_node(num_cpus=4, num_gpus=1, node_ip_address="127.0.0.4")
+    process = start(tmp_path, "--gpus-per-cell", "0.5", cluster=cluster)
+    most, devices = 0, set()
+    while process.poll() is None:
+        alive = []
+        for log in tmp_path.glob("run/cells/*/log.txt"):
+            with suppress(AssertionError, psutil.Error):  # not yet written, or ended
+                cell = psutil.Process(pid_of(log.parent))
+                devices.add(cell.environ()["CUDA_VISIBLE_DEVICES"])
+                alive.append(cell)
+        most = max(most, len(alive))
+        time.sleep(0.2)
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    assert (most, devices) == (2, {"0"}), "four CPUs, but one GPU"
