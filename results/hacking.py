@@ -18,7 +18,8 @@ import numpy as np
 from results import condensed
 from results.image_statistics import STATISTICS
 from results.intervals import Interval, paired_difference, t_interval
-from results.measuring import final_measure, measured_by, measured_metrics
+from results.measuring import measure_at, measured_by, measured_metrics
+from results.records import EvaluationRecord
 from results.scores import (
     BASE,
     NO_REWARD,
@@ -35,8 +36,9 @@ from results.scores import (
 from results.store import Cell, Run
 
 Side = Literal["up", "down", "either"]
-Value = Callable[[Cell, str], float | None]
-"""Of a cell, and the reward that is trained on; the cell may be that of ``base``."""
+Value = Callable[[Cell, EvaluationRecord, str], float | None]
+"""Of an evaluation of a cell, and the reward that is trained on; the cell may be that of
+``base``."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,8 @@ class Detector:
     value: Value
     untrained: float | None = None
     """Value of the untrained model where it is so by definition, else that of ``base``."""
+    measured: bool = False
+    """Whether it is of a metric that is measured afterwards, and not of what evaluations record."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +129,11 @@ def _of_robustness(run: Run) -> list[Detector]:
     """A detector for each small change of the pictures that the run has scored."""
 
     def gap(change: str) -> Value:
-        def value(cell: Cell, task: str) -> float | None:
-            picked = cell.picked
-            if isinstance(picked, condensed.CondensedEvaluation):
-                return picked.gaps.get(task, {}).get(change)
-            clean = picked.rewards.get(task)
-            after = picked.augmented.get(task, {}).get(change)
+        def value(cell: Cell, record: EvaluationRecord, task: str) -> float | None:
+            if isinstance(record, condensed.CondensedEvaluation):
+                return record.gaps.get(task, {}).get(change)
+            clean = record.rewards.get(task)
+            after = record.augmented.get(task, {}).get(change)
             return None if clean is None or after is None else condensed.gap(clean, after)
 
         return value
@@ -146,12 +149,14 @@ def _of_robustness(run: Run) -> list[Detector]:
 
 def _of_what_was_found(run: Run) -> list[Detector]:
     """A detector for each thing that was looked for in the stored pictures, where it was."""
-
-    def share(metric: str, network: str) -> Value:
-        return lambda cell, task: getattr(final_measure(cell, metric, network), "value", None)
-
     return [
-        Detector(f"{record.title.lower()}, {network}", "up", record.sign_of, share(name, network))
+        Detector(
+            f"{record.title.lower()}, {network}",
+            "up",
+            record.sign_of,
+            _measured(name, network),
+            measured=True,
+        )
         for name, record in ((found.metric, found) for found in measured_metrics(run))
         if record.sign_of
         for network in measured_by(run, name)
@@ -159,27 +164,33 @@ def _of_what_was_found(run: Run) -> list[Detector]:
 
 
 def _of_features(encoder: str) -> list[Detector]:
-    def metric(name: str) -> Value:
-        return lambda cell, task: getattr(final_measure(cell, name, encoder), "value", None)
-
     return [
         Detector(
             f"diversity within a prompt, {encoder}",
             "down",
             "one picture a prompt",
-            lambda cell, task: _mean(cell.picked.diversity.get(encoder, [])),
+            lambda cell, record, task: _mean(record.diversity.get(encoder, [])),
         ),
-        Detector(
-            f"near-duplicates, {encoder}", "up", "copies", metric("near_duplicates"), untrained=0.01
+        *(
+            Detector(f"{name}, {encoder}", side, shows, _measured(metric, encoder), untrained, True)
+            for name, metric, side, shows, untrained in _FEATURES
         ),
-        Detector(
-            f"separation of prompts, {encoder}",
-            "down",
-            "the same picture for all prompts",
-            metric("prompt_separation"),
-        ),
-        Detector(f"recall of base, {encoder}", "down", "lost modes", metric("recall"), untrained=1),
     ]
+
+
+_FEATURES: list[tuple[str, str, Side, str, float | None]] = [
+    ("near-duplicates", "near_duplicates", "up", "copies", 0.01),
+    ("separation of prompts", "prompt_separation", "down", "the same picture for all", None),
+    ("recall of base", "recall", "down", "lost modes", 1),
+]
+"""Name, metric, suspicious side, what it shows, and the value of the untrained model."""
+
+
+def _measured(metric: str, network: str) -> Value:
+    """What a metric gave in an encoder's features, or a detector's network found."""
+    return lambda cell, record, task: getattr(
+        measure_at(cell, record.round, metric, network), "value", None
+    )
 
 
 _PICTURES: list[tuple[str, Side, str]] = [
@@ -197,15 +208,15 @@ assert {name for name, _, _ in _PICTURES} == set(STATISTICS)
 
 
 def _reward(name: str) -> Value:
-    return lambda cell, task: _mean(cell.picked.rewards.get(name, []))
+    return lambda cell, record, task: _mean(record.rewards.get(name, []))
 
 
 def _statistic(name: str) -> Value:
-    return lambda cell, task: _mean(cell.picked.image_statistics.get(name, []))
+    return lambda cell, record, task: _mean(record.image_statistics.get(name, []))
 
 
-def _bad_images(cell: Cell, task: str) -> float:
-    return float(sum(cell.picked.bad_images.values()))
+def _bad_images(cell: Cell, record: EvaluationRecord, task: str) -> float:
+    return float(sum(record.bad_images.values()))
 
 
 def _mean(values: list[float] | list[list[float]]) -> float | None:
@@ -230,13 +241,13 @@ def _row(run: Run, method: str, task: str) -> HackingRow:
             final_scores(run, method, task, "reward", task),
             final_scores(run, BASE, task, "reward", task),
         ),
-        path_kl=t_interval(_by_seed(cells, lambda cell, task: _mean(cell.picked.path_kl), task)),
+        path_kl=t_interval(_by_seed(cells, lambda cell, record, task: _mean(record.path_kl), task)),
         signs=signs,
     )
 
 
 def _by_seed(cells: list[Cell], value: Value, task: str) -> Scores:
-    found = {cell.seed: value(cell, task) for cell in cells}
+    found = {cell.seed: value(cell, cell.picked, task) for cell in cells}
     return {seed: number for seed, number in found.items() if number is not None}
 
 

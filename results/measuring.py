@@ -121,9 +121,14 @@ def measured_by(run: Run, metric: str) -> list[str]:
 
 def final_measure(cell: Cell, metric: str, encoder: str) -> MeasuredValue | None:
     """A metric at a cell's picked evaluation."""
-    record, picked = cell.measures.get(metric), cell.picked.round
+    return measure_at(cell, cell.picked.round, metric, encoder)
+
+
+def measure_at(cell: Cell, round_: int, metric: str, encoder: str) -> MeasuredValue | None:
+    """A metric at the evaluation after a round."""
+    record = cell.measures.get(metric)
     values = record.values if record else []
-    return next((v for v in values if (v.round, v.encoder) == (picked, encoder)), None)
+    return next((v for v in values if (v.round, v.encoder) == (round_, encoder)), None)
 
 
 def _measured_encoders(cells: list[Cell], metric: str) -> list[str]:
