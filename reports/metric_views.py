@@ -6,10 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from reports.shown import Shown
-from results import hacking, measuring, numbers, scores
+from results import hacking, measuring, numbers, panel, scores
 from results.analysis import CrossRow
 from results.hacking import BadImages, Detector, HackingRow
 from results.intervals import Interval
@@ -37,7 +35,7 @@ def shifts(run: Run, rows: Iterable[CrossRow]) -> dict[tuple[str, str, str], flo
     In standard deviations over the base model's images, so that rewards of different units share
     one scale.
     """
-    spreads = _spreads(run)
+    spreads = panel.spreads(run)
     return {
         (row.task, row.method, name): change.mean / spreads[name]
         for row in rows
@@ -52,15 +50,6 @@ def heat(run: Run, rows: Iterable[CrossRow]) -> dict[tuple[str, str, str], Heat]
         place: Heat("up" if shift > 0 else "down", round(100 * min(1.0, abs(shift) / FULL_HEAT)))
         for place, shift in shifts(run, rows).items()
     }
-
-
-def _spreads(run: Run) -> dict[str, float]:
-    """Reward to the standard deviation of its values over all images of ``base``."""
-    values: dict[str, list[float]] = {}
-    for cell in scores.done_cells(run, scores.BASE, scores.NO_REWARD):
-        for name, prompts in cell.picked.rewards.items():
-            values.setdefault(name, []).extend(value for images in prompts for value in images)
-    return {name: float(np.nanstd(all_)) for name, all_ in values.items()}
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,15 @@ def t_interval(values: Mapping[int, float]) -> Interval:
     return Interval(mean, mean - half, mean + half, kept)
 
 
+def of_reached(values: Mapping[int, float], seeds: int) -> Interval:
+    """Interval of finite ``values`` at a point that not every one of ``seeds`` seeds may reach.
+
+    Without ends unless all do: those that do are not like those that do not.
+    """
+    found = t_interval(values)
+    return found if found.seeds >= seeds else Interval(found.mean, math.nan, math.nan, found.values)
+
+
 @lru_cache
 def t_quantile(degrees: int) -> float:
     """Half the length of a 95 % t-interval in standard errors."""

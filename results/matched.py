@@ -18,7 +18,7 @@ import numpy as np
 from results.anchors import Anchors, anchors
 from results.bootstrap import Array
 from results.curves import from_untrained
-from results.intervals import Interval, t_interval
+from results.intervals import Interval, of_reached, t_interval
 from results.scores import (
     BASE,
     BEST_OF_N,
@@ -170,9 +170,8 @@ def _matched(
     values = {
         seed: point(curves[seed][:, 0], curves[seed][:, 1], level) for seed, level in levels.items()
     }
-    reached = t_interval({seed: value for seed, value in values.items() if math.isfinite(value)})
-    if reached.seeds < len(levels):
-        reached = Interval(reached.mean, math.nan, math.nan, reached.values)
+    finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
+    reached = of_reached(finite, len(levels))
     return Matched(t_interval(levels), reached, len(levels), planned)
 
 

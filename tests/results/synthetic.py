@@ -193,9 +193,14 @@ class Synthetic:
         common = np.random.default_rng(0)
         noise = common.normal(0, 0.08, shape)
         directions = common.normal(0, 0.5, [*shape, 16])
+        # Rewards but the first vary by themselves too, or all would be one quantity.
+        own = [common.normal(0, 0.05 * (index > 0), shape) for index in range(len(self.rewards))]
         values = {
-            name: (REWARDS.get(name, 0.5) + noise + gain(random, method, share, name == reward))
-            for name in self.rewards
+            name: REWARDS.get(name, 0.5)
+            + noise
+            + (each - each.mean(axis=1, keepdims=True))
+            + gain(random, method, share, name == reward)
+            for name, each in zip(self.rewards, own, strict=True)
         }
         spread = 1 - GAIN.get(method, 0) * share * random.uniform(0.5, 0.8)
         vectors = (1 + directions * spread).astype(np.float32)
