@@ -5,8 +5,8 @@ finds its pictures.
 
 A trace that can be drawn over several quantities carries them in ``meta.variants``: name of the
 quantity to the trace attributes it sets; the layout's ``meta.axes`` has title and range of the
-axis for each. The page's script applies the chosen one, and sets the colours of text and grid,
-which follow the reader's light or dark setting.
+horizontal axis for each, or with ``along`` "y" of the vertical one. The page's script applies the
+chosen one, and sets the colours of text and grid, which follow the reader's light or dark setting.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _path(
     }
     return trace(
         variants,
-        y=_list(rewards["mean"]),
+        y=plain_list(rewards["mean"]),
         mode="lines",
         line={"color": style.colour, "width": 1.5, "dash": style.dash},
         opacity=0.6,
@@ -79,7 +79,7 @@ def _seed_points(row: TaskRow, style: Style, shown: Shown) -> go.Scatter:
     }
     return trace(
         variants,
-        y=_list(row.reward.values[seed] for seed in seeds),
+        y=plain_list(row.reward.values[seed] for seed in seeds),
         text=[f"seed {seed}" for seed in seeds],
         customdata=[[row.method, seed] for seed in seeds],
         mode="markers",
@@ -122,10 +122,15 @@ def learning_curve(run: Run, task: str, shown: Shown) -> go.Figure:
     for method in shown.methods:
         of_method = single[(single["method"] == method) & single["seed"].isin(shown.seeds)]
         for _, curve in of_method.groupby("seed"):
-            figure.add_trace(_seed_line(method, drawn[method], curve, drawn_over))
+            variants = _over_costs(curve, drawn_over)
+            figure.add_trace(
+                seed_line(method, drawn[method], variants=variants, y=plain_list(curve["value"]))
+            )
         mean = means[means["method"] == method]
         if len(mean):
-            figure.add_traces(_mean_line(method, drawn[method], mean, drawn_over))
+            variants = _over_costs(mean, drawn_over)
+            band = {end: {"variants": variants, "y": plain_list(mean[end])} for end in INTERVAL}
+            figure.add_traces(mean_lines(method, drawn[method], band))
     ends = {cost: float(single[cost].max()) for cost in drawn_over} if len(single) else {}
     controls = [row for row in task_table(run, task) if scores.is_control(row.method)]
     controls = [row for row in controls if row.method in shown.methods]
@@ -169,12 +174,14 @@ def _over_costs(frame: pd.DataFrame, drawn_over: Iterable[str]) -> dict[str, dic
     return {cost: {"x": frame[cost]} for cost in drawn_over}
 
 
-def _seed_line(
-    method: str, style: Style, curve: pd.DataFrame, drawn_over: Iterable[str]
-) -> go.Scatter:
+INTERVAL = ("high", "low", "mean")
+"""What :func:`mean_lines` draws."""
+
+
+def seed_line(method: str, style: Style, **drawn: Any) -> go.Scatter:
+    """A thin line for one seed; ``drawn`` is what :func:`trace` takes."""
     return trace(
-        _over_costs(curve, drawn_over),
-        y=_list(curve["value"]),
+        **drawn,
         mode="lines",
         line={"color": style.colour, "width": 1},
         opacity=0.35,
@@ -184,25 +191,22 @@ def _seed_line(
     )
 
 
-def _mean_line(
-    method: str, style: Style, mean: pd.DataFrame, drawn_over: Iterable[str]
-) -> list[go.Scatter]:
-    variants = _over_costs(mean, drawn_over)
+def mean_lines(method: str, style: Style, drawn: dict[str, dict[str, Any]]) -> list[go.Scatter]:
+    """The mean over seeds with its band; ``drawn`` has what :func:`trace` takes for each of
+    ``INTERVAL``."""
     common: dict[str, Any] = {"legendgroup": method, "mode": "lines"}
     edge = common | {"showlegend": False, "hoverinfo": "skip", "line": {"width": 0}}
     red, green, blue = (int(style.colour[i : i + 2], 16) for i in (1, 3, 5))
     return [
-        trace(variants, y=_list(mean["high"]), **edge),
+        trace(**drawn["high"], **edge),
         trace(
-            variants,
-            y=_list(mean["low"]),
+            **drawn["low"],
             fill="tonexty",
             fillcolor=f"rgba({red},{green},{blue},0.14)",
             **edge,
         ),
         trace(
-            variants,
-            y=_list(mean["mean"]),
+            **drawn["mean"],
             name=plain_text(method),
             line={"color": style.colour, "width": 2.5, "dash": style.dash},
             marker={"color": style.colour, "symbol": style.symbol, "size": 7},
@@ -226,7 +230,7 @@ def _level(row: TaskRow, style: Style, ends: dict[str, float]) -> go.Scatter:
 def trace(variants: dict[str, dict[str, Any]], **attributes: Any) -> go.Scatter:
     """A trace with its variants, drawn as the first of them."""
     plain = {
-        name: {key: _list(values) for key, values in settings.items()}
+        name: {key: plain_list(values) for key, values in settings.items()}
         for name, settings in variants.items()
     }
     first = next(iter(plain.values()), {})
@@ -234,7 +238,8 @@ def trace(variants: dict[str, dict[str, Any]], **attributes: Any) -> go.Scatter:
     return go.Scatter(**drawn, meta={"variants": plain}, **attributes)
 
 
-def _list(values: Any) -> list[float | None]:
+def plain_list(values: Any) -> list[float | None]:
+    """Numbers for a figure, None for what is missing or NaN."""
     # NaN is no JSON, and a gap is what a missing value should look like.
     return [None if value is None or value != value else float(value) for value in values]
 

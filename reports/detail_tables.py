@@ -1,11 +1,11 @@
 """Tables of what lies behind a run's main ones: budgets, attainment, checkpoints, signs of hacking,
-bad images, samplers, and the exact metrics of a model in closed form."""
+turns of the panel, bad images, samplers, and the exact metrics of a model in closed form."""
 
 from __future__ import annotations
 
 from reports.budget_views import budgets
 from reports.table_formats import Table, Value
-from results import exactness, hacking, matched, picks, samplers, scores
+from results import distance, exactness, hacking, matched, picks, samplers, scores
 from results.budgets import LEDGERS, to_target_table
 from results.store import Run
 
@@ -19,6 +19,8 @@ def tables(run: Run) -> list[Table]:
         _checkpoints(run),
         _samplers(run),
         _hacking(run),
+        _turns(run),
+        _by_distance(run),
         _bad_images(run),
         _exact_metrics(run),
     ]
@@ -104,6 +106,39 @@ def _hacking(run: Run) -> Table:
             rows.append([*line, sign.change if sign.change.seeds else None, _word(sign.fires)])
     columns = ["trained on", "method", "detector", "suspicious", "change", "fires"]
     return Table("hacking", "Signs of reward hacking, change against base.", columns, rows)
+
+
+def _turns(run: Run) -> Table:
+    rows: list[list[Value]] = [
+        [
+            *(row.task, row.method, ", ".join(row.rewards), row.seeds, row.turned, row.from_start),
+            *(there.mean if there.seeds else None for there in (row.distance, row.images)),
+            *(level if level.seeds else None for level in (row.gain, row.panel, row.end)),
+        ]
+        for row in distance.turn_rows(run)
+    ]
+    columns = ["trained on", "method", "panel of", "seeds", "that turn", "from the start"]
+    columns += ["distance there", "images there", "gain there", "panel there", "panel at the end"]
+    caption = "Where the panel of held-out rewards turns, in standard deviations of base's images."
+    return Table("turns", caption, columns, rows)
+
+
+def _by_distance(run: Run) -> Table:
+    names = distance.metrics(run)
+    rows: list[list[Value]] = [
+        [
+            *(task, curves.method, seed, point.round, point.images, point.distance),
+            _word(curves.turns.get(seed) == index),
+            *(point.values[name] for name in names),
+        ]
+        for task in scores.tasks(run)
+        for curves in distance.metric_curves(run, task)
+        for seed, points in curves.seeds.items()
+        for index, point in enumerate(points)
+    ]
+    columns = ["trained on", "method", "seed", "round", "images", "distance", "turn", *names]
+    caption = "Every metric over the distance from base, the root of the path KL, every seed."
+    return Table("by_distance", caption, columns, rows)
 
 
 def _bad_images(run: Run) -> Table:

@@ -29,10 +29,10 @@ def write_paper_figures(run: Run, folder: Path) -> list[Path]:
     """Write the figures that the run has numbers for, as PDF and SVG; returns their paths.
 
     A panel for each training reward, and where diversity enters for each encoder:
-    ``reward_diversity``, ``learning_curves``, ``attainment`` and ``matched_diversity``. Over all
-    training rewards, if there are two or more: ``interquartile_means`` and
-    ``performance_profiles``, a panel a measure. ``cross_rewards`` is the matrix of all methods and
-    rewards.
+    ``reward_diversity``, ``learning_curves``, ``attainment``, ``matched_diversity`` and ``panel``,
+    which is of held-out rewards over the distance from base. Over all training rewards, if there
+    are two or more: ``interquartile_means`` and ``performance_profiles``, a panel a measure.
+    ``cross_rewards`` is the matrix of all methods and rewards.
 
     Raises OSError where the disk does, and ValueError for a run without a cell that is done.
     """
@@ -53,6 +53,10 @@ def write_paper_figures(run: Run, folder: Path) -> list[Path]:
             *_figure(
                 *(run, folder / "matched_diversity", summary_figures.draw_matched),
                 *(summary_figures.matched_in(run), len(encoders)),
+            ),
+            *_figure(
+                *(run, folder / "panel", summary_figures.draw_panel),
+                summary_figures.panels_in(run),
             ),
             *_figure(run, folder / "interquartile_means", summary_figures.draw_means, measures),
             *_figure(run, folder / "performance_profiles", summary_figures.draw_profile, measures),

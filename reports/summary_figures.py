@@ -1,4 +1,5 @@
-"""Figures for print of what is summarised: trade-off, aggregates, and all rewards at once."""
+"""Figures for print of what is summarised: trade-off, aggregates, the panel, and all rewards at
+once."""
 
 from __future__ import annotations
 
@@ -12,11 +13,13 @@ from matplotlib.axes import Axes
 
 from reports.charts import axis_range
 from reports.metric_views import FULL_HEAT, shifts
+from reports.panel_views import along, axis_title, intervals
 from reports.print_style import DASHES, MARKERS, line, save, sized, text
 from reports.statistics import measure_of, measures, thresholds
 from reports.style import styles
-from results import analysis, matched, numbers, scores
+from results import analysis, distance, matched, numbers, scores
 from results.aggregates import AggregateRow, aggregate_table, performance_profile, profile_band
+from results.distance import PANEL, MetricCurves
 from results.matched import Matched, attained, trade_off_table
 from results.store import Run
 
@@ -155,6 +158,50 @@ def draw_profile(axes: Axes, run: Run, name: str) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_xlabel(text(measures(table)[name]))
     axes.set_ylabel("share of runs above")
+
+
+def panels_in(run: Run) -> list[tuple[str, ...]]:
+    """Training rewards on which the panel of a method has a value at every checkpoint."""
+    return [
+        (task,)
+        for task in scores.tasks(run)
+        if any(curves.turns for curves in distance.metric_curves(run, task))
+    ]
+
+
+def draw_panel(axes: Axes, run: Run, task: str) -> None:
+    """The panel over the distance from base, with a ring at the turn of each seed."""
+    drawn = styles(run)
+    every = [curves for curves in distance.metric_curves(run, task) if curves.turns]
+    for curves in every:
+        style, points = drawn[curves.method], curves.means
+        x, levels = along(run, points), [point.values[PANEL] for point in points]
+        axes.plot(x, [level.mean for level in levels], label=text(curves.method), **line(style))
+        low, high = [level.low for level in levels], [level.high for level in levels]
+        axes.fill_between(x, low, high, color=style.colour, alpha=0.15, linewidth=0)
+        _draw_seeds(axes, run, curves, style.colour)
+    axes.set_ylim(axis_range(intervals(every, PANEL)))
+    axes.set_title(text(task))
+    axes.set_xlabel(axis_title(run))
+    axes.set_ylabel("panel, standard deviations")
+
+
+def _draw_seeds(axes: Axes, run: Run, curves: MetricCurves, colour: str) -> None:
+    for points in curves.seeds.values():
+        heights = [point.values[PANEL] for point in points]
+        axes.plot(along(run, points), heights, color=colour, alpha=0.35, linewidth=0.5)
+    turns = [curves.seeds[seed][at] for seed, at in curves.turns.items() if at is not None]
+    heights = [point.values[PANEL] for point in turns]
+    axes.plot(
+        along(run, turns),
+        heights,
+        linestyle="none",
+        marker="o",
+        markersize=8,
+        markerfacecolor="none",
+        markeredgecolor=colour,
+        clip_on=False,
+    )
 
 
 def write_cross_rewards(run: Run, stem: Path) -> list[Path]:

@@ -175,7 +175,7 @@ class TurnRow:
     from_start: int
     """Of these, those that turn at the untrained model."""
     distance: Interval
-    """There; without values where it was not measured."""
+    """There; without values where it was not measured at the turn of a seed."""
     images: Interval
     gain: Interval
     """There, in the reward trained on against base."""
@@ -199,6 +199,8 @@ def _turn_row(run: Run, curves: MetricCurves) -> TurnRow:
         finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
         return of_reached(finite, len(turns))
 
+    distances = {seed: point.distance for seed, point in there.items()}
+    known = np.isfinite(list(distances.values())).all()
     return TurnRow(
         method=curves.method,
         task=curves.task,
@@ -207,7 +209,7 @@ def _turn_row(run: Run, curves: MetricCurves) -> TurnRow:
         seeds=len(turns),
         turned=len(there),
         from_start=sum(at == 0 for at in turns.values()),
-        distance=over_seeds({seed: point.distance for seed, point in there.items()}),
+        distance=over_seeds(distances if known else {}),
         images=over_seeds({seed: float(point.images) for seed, point in there.items()}),
         gain=over_seeds({seed: curves.gain(point, seed) for seed, point in there.items()}),
         panel=over_seeds({seed: point.values[PANEL] for seed, point in there.items()}),

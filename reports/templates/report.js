@@ -24,16 +24,23 @@
   // Every trace that can be drawn over several quantities carries them in meta.variants.
   const choose = (part, kinds, variant) => {
     for (const plot of plots.filter((each) => kinds.split(" ").includes(each.dataset.kind) && part.contains(each))) {
+      const changes = {};
       plot.data.forEach((trace, index) => {
         const change = trace.meta && trace.meta.variants && trace.meta.variants[variant];
-        if (!change) return;
-        const wrapped = Object.fromEntries(Object.entries(change).map(([key, value]) => [key, [value]]));
-        Plotly.restyle(plot, wrapped, [index]);
+        for (const [key, value] of Object.entries(change || {})) {
+          changes[key] = changes[key] || { values: [], traces: [] };
+          changes[key].values.push(value);
+          changes[key].traces.push(index);
+        }
       });
+      for (const [key, { values, traces }] of Object.entries(changes)) {
+        Plotly.restyle(plot, { [key]: values }, traces);
+      }
       const axis = plot.layout.meta.axes[variant];
+      const name = axis.along === "y" ? "yaxis" : "xaxis";
       Plotly.relayout(plot, {
-        "xaxis.title.text": axis.title,
-        ...(axis.range ? { "xaxis.range": [...axis.range] } : { "xaxis.autorange": true }),
+        [`${name}.title.text`]: axis.title,
+        ...(axis.range ? { [`${name}.range`]: [...axis.range] } : { [`${name}.autorange`]: true }),
       });
     }
   };
@@ -59,10 +66,11 @@
     recolour(prefersDark.matches);
     document.querySelectorAll("[data-chooses]").forEach((group) => {
       const apply = () => {
-        choose(group.closest("[data-part]"), group.dataset.chooses, group.querySelector("input:checked").value);
+        const chosen = group.querySelector("input:checked, option:checked");
+        choose(group.closest("[data-part]"), group.dataset.chooses, chosen.value);
       };
       group.addEventListener("change", apply);
-      if (group.querySelector("input")) apply();
+      if (group.querySelector("input, select")) apply();
     });
   };
 

@@ -13,7 +13,7 @@ from reports import charts, metric_views, summary_figures
 from reports.figures import write_paper_figures
 from reports.shown import ALL, shown
 from reports.style import styles
-from results import aggregates, analysis, matched, numbers, scores, store
+from results import aggregates, analysis, distance, matched, numbers, scores, store
 from results.intervals import t_interval
 from results.store import Run
 from tests.results.synthetic import Synthetic
@@ -65,7 +65,7 @@ def test_an_axis_holds_all_seeds_and_intervals_as_far_as_they_fit() -> None:
 
 FIGURES = (
     *("attainment", "cross_rewards", "interquartile_means", "learning_curves"),
-    *("matched_diversity", "performance_profiles", "reward_diversity"),
+    *("matched_diversity", "panel", "performance_profiles", "reward_diversity"),
 )
 
 
@@ -87,7 +87,7 @@ def test_paper_figures_are_written_as_pdf_and_svg(run: Run, written: list[Path])
             assert path.read_bytes().startswith(b"%PDF")
             continue
         shown = texts(path)
-        if path.stem in ("learning_curves", "reward_diversity", "matched_diversity"):
+        if path.stem in ("learning_curves", "reward_diversity", "matched_diversity", "panel"):
             root = ElementTree.parse(path).getroot()
             # Two columns of a paper in points.
             assert float(root.attrib["width"].removesuffix("pt")) == pytest.approx(2 * 3.3 * 72)
@@ -98,6 +98,8 @@ def test_paper_figures_are_written_as_pdf_and_svg(run: Run, written: list[Path])
         if path.stem in ("attainment", "interquartile_means", "performance_profiles"):
             drawn &= shown  # those with a complete seed, or a curve
             assert {"dag", "best-of-n"} <= drawn
+        if path.stem == "panel":
+            drawn = {row.method for row in distance.turn_rows(run)}
         if path.stem != "cross_rewards":
             assert drawn <= shown
 
@@ -144,10 +146,32 @@ def test_levels_of_reward_and_means_are_drawn_where_they_are(run: Run) -> None:
     assert heights == pytest.approx(expected) and len(expected) > 3
 
 
+def test_the_panel_is_drawn_over_the_distance_with_a_ring_a_turn(run: Run) -> None:
+    axes = Figure().subplots()
+    summary_figures.draw_panel(axes, run, "style")
+    expected, turns = {}, []
+    for curves in distance.metric_curves(run, "style"):
+        expected[curves.method] = [
+            (point.distance, point.values[distance.PANEL].mean) for point in curves.means
+        ]
+        turns += [
+            (curves.seeds[seed][at].distance, curves.seeds[seed][at].values[distance.PANEL])
+            for seed, at in curves.turns.items()
+            if at is not None
+        ]
+    means = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    assert {str(line.get_label()): line.get_xydata() for line in means} == {
+        method: pytest.approx(np.array(points)) for method, points in expected.items()
+    }
+    rings = [line for line in axes.lines if line.get_linestyle() == "None"]
+    assert np.concatenate([line.get_xydata() for line in rings]) == pytest.approx(np.array(turns))
+    assert len(turns) > 2
+
+
 def test_one_reward_has_nothing_to_put_together(tmp_path: Path) -> None:
     one = store.read_run(Synthetic(tmp_path / "run", rewards=("style",)).write())
     names = {path.stem for path in write_paper_figures(one, tmp_path / "figures")}
-    assert names == set(FIGURES) - {"interquartile_means", "performance_profiles"}
+    assert names == set(FIGURES) - {"interquartile_means", "performance_profiles", "panel"}
 
 
 def test_paper_figures_need_a_cell_that_is_done(tmp_path: Path) -> None:

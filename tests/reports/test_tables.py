@@ -19,6 +19,7 @@ from results import (
     budgets,
     comparisons,
     differences,
+    distance,
     hacking,
     numbers,
     picks,
@@ -126,6 +127,36 @@ def test_what_the_page_lists_in_detail_is_in_tables_too(folder: Path, run: Run) 
     bad = {row["cell"] for row in read(folder / "bad_images.csv") if row["constant"] == "1"}
     assert bad == {row.cell_id for row in hacking.bad_images(run) if row.counts["constant"]}
     assert {"attainment.csv", "equal_budgets.csv"} <= {path.name for path in folder.iterdir()}
+
+
+def test_turns_of_the_panel_and_every_metric_by_distance_are_in_tables(
+    folder: Path, run: Run
+) -> None:
+    turns = {(row["trained on"], row["method"]): row for row in read(folder / "turns.csv")}
+    expected = distance.turn_rows(run)
+    assert list(turns) == [(row.task, row.method) for row in expected]
+    for row in expected:
+        written = turns[row.task, row.method]
+        assert (int(written["seeds"]), int(written["that turn"])) == (row.seeds, row.turned)
+        assert float(written["panel at the end"]) == row.end.mean
+        assert written["panel of"] == ", ".join(row.rewards) != ""
+        if row.turned:
+            assert float(written["distance there"]) == row.distance.mean
+            assert float(written["images there"]) == row.images.mean
+            assert float(written["gain there"]) == row.gain.mean
+            assert float(written["panel there"]) == row.panel.mean
+    points = read(folder / "by_distance.csv")
+    assert sum(row["turn"] == "yes" for row in points) == sum(row.turned for row in expected) > 0
+    (last,) = [
+        row
+        for row in points
+        if (row["trained on"], row["method"], row["seed"], row["images"])
+        == ("style", "dag", "1", "128")
+    ]
+    curves = next(each for each in distance.metric_curves(run, "style") if each.method == "dag")
+    point = curves.seeds[1][-1]
+    assert float(last["distance"]) == point.distance == math.sqrt(3.1)
+    assert {name: float(last[name]) for name in distance.metrics(run)} == point.values
 
 
 def test_picked_checkpoints_and_samplers_are_in_tables(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_means_are_at_rounds_that_all_seeds_have_reached(tmp_path: Path) -> None
 
 
 def test_without_path_kl_a_turn_has_images_and_no_distance(tmp_path: Path) -> None:
-    folder = Synthetic(tmp_path, seeds=(0, 1)).write()
+    folder = Synthetic(tmp_path, seeds=(0, 1, 2)).write()
     for path in folder.glob("cells/*/evaluations.jsonl"):
         evaluations = store.read_jsonl(path, records.EvaluationRecord)
         for record in evaluations:
@@ -141,11 +141,17 @@ def test_without_path_kl_a_turn_has_images_and_no_distance(tmp_path: Path) -> No
         store.write_jsonl(path, evaluations)
     run = shifted(
         folder,
-        {"dag--style--s0": [0.2, 0.5, 0.1, 0.1], "dag--style--s1": [0.2, 0.1, 0.1, 0.0]},
+        {
+            "dag--style--s0": [0.2, 0.5, 0.1, 0.1],
+            "dag--style--s1": [0.2, 0.1, 0.1, 0.0],
+            "dag--style--s2": [-0.2, -0.3, -0.4, -0.5],
+            **{f"alignprop--style--s{seed}": [-0.1, -0.2, -0.3, -0.4] for seed in range(3)},
+        },
     )
     row = row_of(run, "dag")
-    assert row.turned == 2 and row.images.values == {0: 64, 1: 32}
-    assert row.distance.values == {}
+    assert row.turned == 3 and row.images.values == {0: 64, 1: 32, 2: 0}
+    assert row.distance.values == {}  # that of one seed alone, 0, would be no mean of theirs
+    assert row_of(run, "alignprop").distance.mean == 0  # the untrained model is at none
     assert math.isnan(curves_of(run, "dag").means[1].distance)
 
 
