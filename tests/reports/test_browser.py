@@ -127,6 +127,26 @@ def test_controls_redraw_what_they_are_for(report: Chromium) -> None:
     ]
 
 
+def test_a_chosen_metric_is_drawn_over_the_distance_with_the_turns(report: Chromium) -> None:
+    report.look(WIDE)
+    plots = """[...document.querySelectorAll('[data-kind="distance"]')]"""
+    titles = f"{plots}.map((plot) => plot.querySelector('.ytitle').textContent)"
+    rings = f"""{plots}.map((plot) => plot.data.filter((each) => each.marker
+      && each.marker.symbol === "circle-open").map((each) => [...each.y]))"""
+    report.run("document.querySelector('select[name=\"metric\"]').focus()")
+    assert report.run(titles) == ["Panel, change in standard deviations"] * 2
+    before = report.run(rings)
+    report.press("ArrowDown")
+    assert report.run(titles) == ["style (probability)"] * 2
+    after = report.run(rings)
+    assert [list(map(len, each)) for each in after] == [list(map(len, each)) for each in before]
+    assert sum(map(len, after[0])) > 0 and after != before
+    across = f"{plots}.map((plot) => plot.querySelector('.xtitle').textContent)"
+    assert report.run(across) == ["Distance from base (root of path KL)"] * 2
+    report.press("ArrowUp")
+    assert report.run(rings) == before
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_nothing_is_cut_off(report: Chromium, width: int, dark: bool, tmp_path: Path) -> None:
