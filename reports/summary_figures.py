@@ -200,7 +200,6 @@ def _draw_seeds(axes: Axes, run: Run, curves: MetricCurves, colour: str) -> None
         markersize=8,
         markerfacecolor="none",
         markeredgecolor=colour,
-        clip_on=False,
     )
 
 
