@@ -115,7 +115,8 @@ def _turns(run: Run) -> Table:
             *(there.mean if there.seeds else None for there in (row.distance, row.images)),
             *(level if level.seeds else None for level in (row.gain, row.panel, row.end)),
         ]
-        for row in distance.turn_rows(run)
+        for task in scores.tasks(run)
+        for row in distance.turn_rows(run, task)
     ]
     columns = ["trained on", "method", "panel of", "seeds", "that turn", "from the start"]
     columns += ["distance there", "images there", "gain there", "panel there", "panel at the end"]

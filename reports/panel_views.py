@@ -31,24 +31,24 @@ Point = Checkpoint | MeanCheckpoint
 
 def context(run: Run, shown: Shown) -> dict[str, Any]:
     """What the section on reward hacking shows of metrics over the distance."""
-    turns: dict[str, list[TurnRow]] = {}
-    for row in distance.turn_rows(run):
-        if row.method in shown.methods and row.task in shown.tasks:
-            turns.setdefault(row.task, []).append(row)
+    found = {task: distance.turn_rows(run, task) for task in shown.tasks}
+    chosen = {
+        task: [row for row in rows if row.method in shown.methods] for task, rows in found.items()
+    }
+    turns: dict[str, list[TurnRow]] = {task: rows for task, rows in chosen.items() if rows}
     metrics = shown_metrics(run, shown)
     return {
         "turns": turns,
         "distance_metrics": [(name, _label(run, name)) for name in metrics],
-        "distances": {task: _of_task(run, task, shown) for task in turns},
+        "distances": {task: _of_task(run, task, shown, metrics) for task in turns if metrics},
         "distance_title": axis_title(run),
         "same_quantity": panel.SAME_QUANTITY,
     }
 
 
-def _of_task(run: Run, task: str, shown: Shown) -> dict[str, Any]:
+def _of_task(run: Run, task: str, shown: Shown, metrics: list[str]) -> dict[str, Any]:
     return {
-        "rewards": panel.panel_rewards(run, task),
-        "figure": figure(run, task, shown).to_plotly_json(),
+        "figure": figure(run, task, shown, metrics).to_plotly_json(),
         "rows": [
             (curves.method, len(curves.seeds), point)
             for curves in distance.metric_curves(run, task)
@@ -59,11 +59,21 @@ def _of_task(run: Run, task: str, shown: Shown) -> dict[str, Any]:
 
 
 def shown_metrics(run: Run, shown: Shown) -> list[str]:
-    """All metrics; of a run that is not shown whole, the panel and the rewards that are."""
-    every = distance.metrics(run)
-    if shown.cells is None:
-        return every
-    return [name for name in every if name in (PANEL, *(REWARD + name for name in shown.rewards))]
+    """Metrics that have a value after training on a reward shown, the panel first if it has; of a
+    run that is not shown whole, no other than the panel and the rewards that are."""
+    chosen = distance.metrics(run)
+    if shown.cells is not None:
+        chosen = [PANEL, *(REWARD + name for name in shown.rewards)]
+    found = {
+        name
+        for task in shown.tasks
+        for curves in distance.metric_curves(run, task)
+        for points in curves.seeds.values()
+        for point in points
+        for name in chosen
+        if point.images and math.isfinite(point.values[name])
+    }
+    return [name for name in chosen if name in found]
 
 
 def _label(run: Run, metric: str) -> str:
@@ -85,12 +95,11 @@ def along(run: Run, points: Iterable[Point]) -> list[float]:
     return [point.distance if has_distance else point.images for point in points]
 
 
-def figure(run: Run, task: str, shown: Shown) -> go.Figure:
-    """Every metric over the distance from base: mean and interval over seeds, a thin line and the
-    turn of the panel for each seed."""
+def figure(run: Run, task: str, shown: Shown, metrics: list[str]) -> go.Figure:
+    """Metrics over the distance from base, the first drawn until another is chosen: mean and
+    interval over seeds, a thin line for each seed and a ring where its panel turns."""
     drawn, made = styles(run), go.Figure()
     every = [c for c in distance.metric_curves(run, task) if c.method in shown.methods]
-    metrics = shown_metrics(run, shown)
     for curves in every:
         style = drawn[curves.method]
         for seed, points in curves.seeds.items():
@@ -109,7 +118,8 @@ def figure(run: Run, task: str, shown: Shown) -> go.Figure:
         }
         for name in metrics
     }
-    laid_out(made, axes, axes[PANEL]["title"], axes[PANEL]["range"])
+    first = axes[metrics[0]]
+    laid_out(made, axes, first["title"], first["range"])
     return made.update_layout(xaxis={"title": {"text": axis_title(run)}, "rangemode": "tozero"})
 
 

@@ -26,7 +26,6 @@ from results.scores import (
     measure,
     methods,
     once,
-    tasks,
 )
 from results.store import Cell, Run
 
@@ -186,9 +185,9 @@ class TurnRow:
 
 
 @once
-def turn_rows(run: Run) -> list[TurnRow]:
-    """A row for each trained method and training reward with a cell that is done."""
-    return [_turn_row(run, curves) for task in tasks(run) for curves in metric_curves(run, task)]
+def turn_rows(run: Run, task: str) -> list[TurnRow]:
+    """A row for each method trained on ``task`` with a cell that is done."""
+    return [_turn_row(run, curves) for curves in metric_curves(run, task)]
 
 
 def _turn_row(run: Run, curves: MetricCurves) -> TurnRow:

@@ -23,7 +23,7 @@ from tests.results.synthetic import Synthetic
 
 @pytest.fixture(scope="module")
 def figure(run: Run) -> go.Figure:
-    return panel_views.figure(run, "style", shown(run, ALL))
+    return panel_views.figure(run, "style", shown(run, ALL), distance.metrics(run))
 
 
 def named(figure: go.Figure, mode: str) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def test_the_page_has_the_turns_and_a_choice_of_metric(run: Run, page: str) -> N
     parsed = Page(page)
     for task in ("style", "colourfulness"):
         found = list(rows(parsed, task))
-        expected = [row for row in distance.turn_rows(run) if row.task == task]
+        expected = distance.turn_rows(run, task)
         assert [method for method, _, _ in found] == [row.method for row in expected]
         for (_, turned, values), row in zip(found, expected, strict=True):
             levels = (row.distance, row.gain, row.panel, row.end)
@@ -91,6 +91,7 @@ def test_the_page_has_the_turns_and_a_choice_of_metric(run: Run, page: str) -> N
             assert turned.startswith(said)
     options = [each for each in parsed.find("option") if each.inside("select", name="metric")]
     assert [each.attributes["value"] for each in options] == distance.metrics(run)
+    assert len(options) > 10
     labels = {each.attributes["value"]: each.text for each in options}
     assert labels["reward: colourfulness"] == "reward: colourfulness, prompt fidelity"
     assert labels["reward: style"] == "reward: style"
@@ -106,13 +107,14 @@ def test_a_run_without_path_kl_is_drawn_over_images(tmp_path: Path) -> None:
             record.augmented.clear()
         store.write_jsonl(path, evaluations)
     run = store.read_run(folder)
-    figure = panel_views.figure(run, "style", shown(run, ALL))
+    metrics = panel_views.shown_metrics(run, shown(run, ALL))
+    figure = panel_views.figure(run, "style", shown(run, ALL), metrics)
     assert named(figure, "lines+markers")["dag"].x == (0, 32, 64, 96, 128)
     assert figure.layout.xaxis.title.text == "Training images"
     page = Page(render(run))
     for script in page.find("script", type="application/json"):
         json.loads(script.text, parse_constant=lambda name: pytest.fail(name))
-    expected = [row for row in distance.turn_rows(run) if row.task == "style"]
+    expected = distance.turn_rows(run, "style")
     for (_, _, values), row in zip(rows(page, "style"), expected, strict=True):
         assert math.isnan(values[0]) == (row.turned == 0 or row.from_start < row.turned)
     assert not [each for each in page.find("option") if each.text == "saturation"]
@@ -123,12 +125,15 @@ def test_one_reward_has_figures_and_says_that_it_has_no_panel(tmp_path: Path) ->
     (body,) = page.find("tbody", data_turns="style")
     assert "no other reward scores every cell" in body.text
     assert page.find("div", data_source="distance-1")
+    options = [each.text for each in page.find("option") if each.inside("select", name="metric")]
+    assert options[0] == "reward: style" and PANEL not in options
 
 
 def test_of_a_large_run_the_panel_and_the_rewards_shown_are_drawn(run: Run) -> None:
     limits = Limits(tasks=1, methods=10, seeds=1, cells=5)
     part = shown(run, limits)
-    assert panel_views.shown_metrics(run, part) == [PANEL, "reward: style"]
-    figure = panel_views.figure(run, "style", part)
+    metrics = panel_views.shown_metrics(run, part)
+    assert metrics == [PANEL, "reward: style"]
+    figure = panel_views.figure(run, "style", part, metrics)
     rings = named(figure, "markers").values()
     assert all("seed 1" not in text for ring in rings for text in ring.text)

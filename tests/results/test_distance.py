@@ -30,9 +30,7 @@ def shifted(folder: Path, panels: Mapping[str, Sequence[float]]) -> Run:
 
 
 def row_of(run: Run, method: str) -> TurnRow:
-    (found,) = [
-        row for row in distance.turn_rows(run) if (row.method, row.task) == (method, "style")
-    ]
+    (found,) = [row for row in distance.turn_rows(run, "style") if row.method == method]
     return found
 
 
