@@ -40,6 +40,13 @@ class CondensedEvaluation(EvaluationRecord):
     """How many images there were."""
 
 
+class CondensedMeasure(MeasureRecord):
+    """A metric of which only the picked evaluation is left whole."""
+
+    numbers: dict[str, dict[int, float]] = Field(default_factory=dict)
+    """Encoder and round to the value, of every evaluation where there is one."""
+
+
 def condense(record: EvaluationRecord, reward: str) -> CondensedEvaluation:
     """An evaluation of a cell trained on ``reward``."""
     prompts = {name: prompt_means(values) for name, values in record.rewards.items()}
@@ -70,8 +77,9 @@ def condense_sampler(record: SamplerRecord) -> SamplerRecord:
     return record.model_copy(update={"rewards": means})
 
 
-def condense_measure(record: MeasureRecord, round_: int | None) -> MeasureRecord:
-    """A metric at the picked evaluation, that after ``round_``, without what lies behind it."""
+def condense_measure(record: MeasureRecord, round_: int | None) -> CondensedMeasure:
+    """A metric at the picked evaluation, that after ``round_``, without what lies behind it, and
+    its numbers at all others."""
     picked = [value for value in record.values if value.round == round_]
     named = {value.encoder for value in picked}
     others = {value.encoder: value for value in reversed(record.values)}
@@ -80,7 +88,13 @@ def condense_measure(record: MeasureRecord, round_: int | None) -> MeasureRecord
     order = list(dict.fromkeys(value.encoder for value in record.values))
     kept.sort(key=lambda value: order.index(value.encoder))
     plain = [value.model_copy(update={"details": {}, "per_prompt": []}) for value in kept]
-    return record.model_copy(update={"values": plain})
+    numbers: dict[str, dict[int, float]] = {}
+    for value in record.values:
+        if value.value is not None:
+            numbers.setdefault(value.encoder, {})[value.round] = value.value
+    fields: dict[str, Any] = {name: getattr(record, name) for name in MeasureRecord.model_fields}
+    fields |= {"values": plain, "numbers": numbers}
+    return CondensedMeasure.model_construct(_fields_set=set(), **fields)
 
 
 def prompt_means(values: Images) -> list[float]:

@@ -19,6 +19,8 @@ from results.intervals import Interval, of_reached, t_interval
 from results.panel import panel, panel_rewards, turn
 from results.records import EvaluationRecord
 from results.scores import (
+    BASE,
+    NO_REWARD,
     cells_of,
     done_cells,
     evaluated_rewards,
@@ -108,15 +110,15 @@ def _mean_checkpoint(number: int, found: dict[int, Checkpoint]) -> MeanCheckpoin
 
 @once
 def metrics(run: Run) -> list[str]:
-    """The panel, every reward, and every detector of what evaluations record; prompt fidelity is
+    """The panel, every reward, and every detector that looks at all evaluations; prompt fidelity is
     that of its reward."""
     rewards = [REWARD + name for name in evaluated_rewards(run)]
-    return [PANEL, *rewards, *(detector.name for detector in _recorded(run))]
+    return [PANEL, *rewards, *(detector.name for detector in _followed(run))]
 
 
 @once
-def _recorded(run: Run) -> list[Detector]:
-    found = [each for each in detectors(run) if not each.measured]
+def _followed(run: Run) -> list[Detector]:
+    found = [each for each in detectors(run) if not each.picked_alone]
     return [each for each in found if not each.name.startswith("prompt fidelity")]
 
 
@@ -132,15 +134,24 @@ def metric_curves(run: Run, task: str) -> list[MetricCurves]:
 
 def _checkpoints(run: Run, cell: Cell, task: str) -> list[Checkpoint]:
     records = from_untrained(run, cell)
+    owners = [cell] * len(cell.evaluations)
+    if len(records) > len(owners):  # it starts at that of base
+        owners = [_base_cells(run)[cell.seed], *owners]
     return [
         Checkpoint(
             round=record.round,
             images=record.images,
             distance=costs.of(record)[costs.DISTANCE],
-            values=_values(run, cell, task, record, records[0]),
+            values=_values(run, owner, task, record, records[0]),
         )
-        for record in records
+        for owner, record in zip(owners, records, strict=True)
     ]
+
+
+@once
+def _base_cells(run: Run) -> dict[int, Cell]:
+    """By seed, the one that curves start at."""
+    return {cell.seed: cell for cell in reversed(done_cells(run, BASE, NO_REWARD))}
 
 
 def _values(
@@ -151,8 +162,9 @@ def _values(
     }
     for name in evaluated_rewards(run):
         values[REWARD + name] = measure(record, "reward", name)
-    for detector in _recorded(run):
-        values[detector.name] = detector.value(cell, record, task)
+    for detector in _followed(run):
+        known = detector.untrained if record.round == 0 else None
+        values[detector.name] = detector.value(cell, record, task) if known is None else known
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from results import condensed
 from results.image_statistics import STATISTICS
 from results.intervals import Interval, paired_difference, t_interval
-from results.measuring import measure_at, measured_by, measured_metrics
+from results.measuring import measured_by, measured_metrics, value_at
 from results.records import EvaluationRecord
 from results.scores import (
     BASE,
@@ -52,8 +52,8 @@ class Detector:
     value: Value
     untrained: float | None = None
     """Value of the untrained model where it is so by definition, else that of ``base``."""
-    measured: bool = False
-    """Whether it is of a metric that is measured afterwards, and not of what evaluations record."""
+    picked_alone: bool = False
+    """Whether it looks at pictures, which are stored of the picked evaluation alone."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _of_what_was_found(run: Run) -> list[Detector]:
             "up",
             record.sign_of,
             _measured(name, network),
-            measured=True,
+            picked_alone=True,
         )
         for name, record in ((found.metric, found) for found in measured_metrics(run))
         if record.sign_of
@@ -172,7 +172,7 @@ def _of_features(encoder: str) -> list[Detector]:
             lambda cell, record, task: _mean(record.diversity.get(encoder, [])),
         ),
         *(
-            Detector(f"{name}, {encoder}", side, shows, _measured(metric, encoder), untrained, True)
+            Detector(f"{name}, {encoder}", side, shows, _measured(metric, encoder), untrained)
             for name, metric, side, shows, untrained in _FEATURES
         ),
     ]
@@ -188,9 +188,7 @@ _FEATURES: list[tuple[str, str, Side, str, float | None]] = [
 
 def _measured(metric: str, network: str) -> Value:
     """What a metric gave in an encoder's features, or a detector's network found."""
-    return lambda cell, record, task: getattr(
-        measure_at(cell, record.round, metric, network), "value", None
-    )
+    return lambda cell, record, task: value_at(cell, record.round, metric, network)
 
 
 _PICTURES: list[tuple[str, Side, str]] = [

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from results import store
+from results.condensed import CondensedMeasure
 from results.intervals import Interval, paired_difference, t_interval
 from results.metrics.interface import Metric, Refused, require_comparable
 from results.records import MeasuredValue, MeasureRecord
@@ -121,14 +122,18 @@ def measured_by(run: Run, metric: str) -> list[str]:
 
 def final_measure(cell: Cell, metric: str, encoder: str) -> MeasuredValue | None:
     """A metric at a cell's picked evaluation."""
-    return measure_at(cell, cell.picked.round, metric, encoder)
-
-
-def measure_at(cell: Cell, round_: int, metric: str, encoder: str) -> MeasuredValue | None:
-    """A metric at the evaluation after a round."""
-    record = cell.measures.get(metric)
+    record, picked = cell.measures.get(metric), cell.picked.round
     values = record.values if record else []
-    return next((v for v in values if (v.round, v.encoder) == (round_, encoder)), None)
+    return next((v for v in values if (v.round, v.encoder) == (picked, encoder)), None)
+
+
+def value_at(cell: Cell, round_: int, metric: str, encoder: str) -> float | None:
+    """A metric at the evaluation after a round; None where it has no value there."""
+    record = cell.measures.get(metric)
+    if isinstance(record, CondensedMeasure):
+        return record.numbers.get(encoder, {}).get(round_)
+    values = record.values if record else []
+    return next((v.value for v in values if (v.round, v.encoder) == (round_, encoder)), None)
 
 
 def _measured_encoders(cells: list[Cell], metric: str) -> list[str]:

@@ -108,7 +108,7 @@ def test_metrics_are_those_that_evaluations_record(run: Run) -> None:
     assert names[:3] == [PANEL, "reward: style", "reward: colourfulness"]
     assert {"robustness gap: noise", "saturation", "bad images"} <= set(names)
     assert "diversity within a prompt, scorer" in names
-    assert not [name for name in names if "recall" in name or "fidelity" in name]
+    assert not [name for name in names if "fidelity" in name]
     record = run.cells["dag--style--s1"].evaluations[2]
     values = curves_of(run, "dag").seeds[1][3].values
     assert values["reward: colourfulness"] == pytest.approx(
@@ -117,6 +117,24 @@ def test_metrics_are_those_that_evaluations_record(run: Run) -> None:
     assert values["saturation"] == pytest.approx(np.mean(record.image_statistics["saturation"]))
     # Noise takes away 0.01, and half of what dag gains in three quarters of its training.
     assert values["robustness gap: noise"] == pytest.approx(0.01 + 0.5 * 0.25 * 0.75)
+
+
+def test_metrics_of_features_are_followed_from_the_untrained_model_on(run: Run) -> None:
+    points = curves_of(run, "dag").seeds[1]
+    assert points[0].values["recall of base, scorer"] == 1  # by definition
+    measures = [
+        run.cells[cell_id].measures["prompt_separation"].values
+        for cell_id in ("base--none--s1", "dag--style--s1")
+    ]
+    expected = {
+        value.round: value.value
+        for values in measures
+        for value in values
+        if value.encoder == "scorer"
+    }
+    name = "separation of prompts, scorer"
+    assert {point.round: point.values[name] for point in points} == expected
+    assert len(set(expected.values())) == 5
 
 
 def test_means_are_at_rounds_that_all_seeds_have_reached(tmp_path: Path) -> None:
