@@ -181,8 +181,11 @@ def _of_features(encoder: str) -> list[Detector]:
 _FEATURES: list[tuple[str, str, Side, str, float | None]] = [
     ("near-duplicates", "near_duplicates", "up", "copies", 0.01),
     (
-        *("separation of prompts", "prompt_separation", "down"),
-        *("the same picture for all prompts", None),
+        "separation of prompts",
+        "prompt_separation",
+        "down",
+        "the same picture for all prompts",
+        None,
     ),
     ("recall of base", "recall", "down", "lost modes", 1),
 ]
