@@ -35,7 +35,7 @@ from diffusion.policy import Conditioning, Policy
 from diffusion.rollout import initial_latents
 from methods import interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.optimizer import Decay, Optimizer
 
 Truncation = Literal["full", "last-k", "random-per-step", "random-per-trajectory"]
 Threshold = Literal["gaussian", "uniform"]
@@ -58,6 +58,7 @@ class AlignPropConfig(MethodConfig):
     ] = 2
     micro_batch_size: interface.MicroBatchSize = 16
     learning_rate: interface.LearningRate = 5e-4
+    learning_rate_decay: Decay = "constant"
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     truncation: Annotated[
@@ -225,6 +226,7 @@ class AlignProp(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
         )
 
     @property
@@ -235,6 +237,7 @@ class AlignProp(Method):
     def step(self) -> dict[str, float]:
         """Samples and descends, an update at a time."""
         c = self.config
+        self.optimizer.set_progress(self.round / self.rounds)
         prompts, generators = sampling.draw_round(self.task, self.round, c)
         steps = self.policy.schedule.steps
         source = self.task.generator("truncation", self.round)

@@ -15,7 +15,9 @@ accumulated over all of them, guidance in training through both branches, per-pr
 log ratio of the D dimensions: 1.64 for Stable Diffusion's 16384, 0.05 for a latent of 512.
 Differs: prompts of a round are distinct and each has several images, which start from the same x_T
 and within which rewards are standardised by default; the first two thirds of the transitions are
-trained on; log densities are of the latents as stored, so rho is exactly 1 at first;
+trained on; the learning rate falls to its end (``learning_rate_decay``), since a constant one
+leaves the reward where the last noise took it; log densities are of the latents as stored, so rho
+is exactly 1 at first;
 the tracker keeps prompts by their exact text and float64 rewards.
 """
 
@@ -29,7 +31,7 @@ from pydantic import Field, model_validator
 from diffusion.rollout import Trajectories
 from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.optimizer import Decay, Optimizer
 
 RatioClip = Annotated[
     float,
@@ -63,7 +65,8 @@ class DdpoConfig(MethodConfig):
     timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "first"
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 3e-3
+    learning_rate: interface.LearningRate = 4.5e-3
+    learning_rate_decay: Decay = "cosine"
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
@@ -88,6 +91,7 @@ ROUND = {
     "timestep_draw": "random",
     "step_weight": "uniform",
     "learning_rate": 3e-4,
+    "learning_rate_decay": "constant",
     "ratio_clip": 1e-4,
     "advantage": "per_prompt_tracker",
     "tracker_min_count": 16,
@@ -137,6 +141,7 @@ class Ddpo(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
         )
         self.advantages = advantages.Advantages(
             config.advantage,
@@ -153,6 +158,7 @@ class Ddpo(Method):
     def step(self) -> dict[str, float]:
         """Samples a round, scores it, and takes its updates."""
         c = self.config
+        self.optimizer.set_progress(self.round / self.rounds)
         trajectories, rewards = sampling.sample_round(self.task, self.round, c)
         advantage = self.advantages(trajectories.prompts, rewards)
         with self.policy.ledger.phase("loss"):

@@ -25,7 +25,7 @@ from pydantic import model_validator
 from diffusion.rollout import Trajectories
 from methods import advantages, interface, processes, replay, sampling
 from methods.interface import Method, MethodConfig, Task, register
-from methods.optimizer import Optimizer
+from methods.optimizer import Decay, Optimizer
 
 
 def score_function_loss(log_density: torch.Tensor, advantage: torch.Tensor) -> torch.Tensor:
@@ -45,6 +45,7 @@ class DdpoSfConfig(MethodConfig):
     timestep_draw: interface.TimestepDraw = "first"
     step_weight: interface.StepWeight = "balanced"
     learning_rate: interface.LearningRate = 3e-3
+    learning_rate_decay: Decay = "constant"
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"
@@ -80,6 +81,7 @@ class DdpoSf(Method):
             config.learning_rate,
             config.weight_decay,
             config.gradient_clip,
+            config.learning_rate_decay,
         )
         self.advantages = advantages.Advantages(
             config.advantage,
@@ -95,6 +97,7 @@ class DdpoSf(Method):
 
     def step(self) -> dict[str, float]:
         """Samples a round, scores it, and takes one step."""
+        self.optimizer.set_progress(self.round / self.rounds)
         trajectories, rewards = sampling.sample_round(self.task, self.round, self.config)
         advantage = self.advantages(trajectories.prompts, rewards)
         with self.policy.ledger.phase("loss"):
