@@ -157,7 +157,8 @@ def test_two_cells_share_a_gpu(cluster: Any, tmp_path: Path) -> None:
     path = write_points_suite(tmp_path, images=IMAGES)
     path.write_text(path.read_text(encoding="utf-8").replace("seeds:\n- 0", "seeds: 0-2"))
     cluster.add_node(num_cpus=4, num_gpus=1, node_ip_address="127.0.0.4")
-    process = start(tmp_path, "--gpus-per-cell", "0.5", cluster=cluster)
+    options = ("--gpus-per-cell", "0.5", "--set", "model.device=auto")
+    process = start(tmp_path, *options, cluster=cluster)
     most, devices = 0, set()
     while process.poll() is None:
         alive = []
