@@ -8,7 +8,7 @@ where both standardise over the round, one update gives the parameters of ``ddpo
 Differs from ``ddpo`` in what TRL lacks or does otherwise: rewards are standardised over the round
 or by prompt over rounds, not within a prompt's images (and by default over the round); transitions
 weigh alike, there is no ``step_weight``, and are drawn at random; each trajectory has its own x_T;
-log densities are averaged over dimensions only;
+log densities are averaged over dimensions only; the learning rate is constant;
 micro-batches are all of one size, the largest up to ``micro_batch_size`` that divides an update's
 trajectories; a group of several processes is refused. It shares the defects of its release:
 in bfloat16 the stored log density is of the latent before rounding, and advantages clip there.
