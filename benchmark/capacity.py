@@ -12,7 +12,8 @@ from benchmark.models import NAMED, RANDOM, find_model
 from benchmark.suite import ModelSettings, Suite
 
 CELL_BYTES = 1_440_000_000
-"""Resident memory of a cell at its peak: the most of the 57 cells of ``docs/reference``, on a CPU.
+"""Resident memory of a cell at its peak: the most of earlier reference results, on a CPU;
+of the 90 cells of ``docs/reference`` 1.41 GB.
 Those were of the model that comes with the program; weights of another are put on top."""
 CGROUP = Path("/sys/fs/cgroup")
 

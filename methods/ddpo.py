@@ -15,9 +15,8 @@ accumulated over all of them, guidance in training through both branches, per-pr
 log ratio of the D dimensions: 1.64 for Stable Diffusion's 16384, 0.05 for a latent of 512.
 Differs: prompts of a round are distinct and each has several images, which start from the same x_T
 and within which rewards are standardised by default; the first two thirds of the transitions are
-trained on; the learning rate falls to its end (``learning_rate_decay``), since a constant one
-leaves the reward where the last noise took it; log densities are of the latents as stored, so rho
-is exactly 1 at first;
+trained on; the learning rate falls along half a cosine by default (``learning_rate_decay``); log
+densities are of the latents as stored, so rho is exactly 1 at first;
 the tracker keeps prompts by their exact text and float64 rewards.
 """
 
