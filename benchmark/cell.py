@@ -145,7 +145,9 @@ class _CellRun:
             scored_by = {name: composites.load(name, config.composites) for name in scoring}
             self.method = self._build_method(scored_by.get(config.reward))
             if ranks.leads:
-                self.evaluations = CellEvaluations(job, self.method, scored_by, notify, stop)
+                self.evaluations = CellEvaluations(
+                    job, self.method, scored_by, notify, stop, training.history
+                )
         self.checkpoints = Checkpoints(config.checkpoint)
         self._go_on()
 
@@ -216,7 +218,7 @@ class _CellRun:
             picked.save(self.job.folder, self.policy, self.job.config)
 
     def _train_round(self, index: int, rounds: int) -> None:
-        with self.ledger.training():
+        with self.training.history.training(), self.ledger.training():
             metrics = self.method.step()
         self.ranks.add_costs(self.ledger)
         self.round = index

@@ -11,6 +11,7 @@ from benchmark.evaluation import Evaluation, Evaluator, Values
 from benchmark.jobs import CellJob
 from benchmark.progress import CellProgress
 from benchmark.stopping import Stop
+from benchmark.training_state import History
 from diffusion.mixture import MixturePolicy
 from diffusion.path_kl import has_path_kl
 from results import store
@@ -31,8 +32,10 @@ class CellEvaluations:
         scored_by: Mapping[str, Reward],
         notify: Notify,
         stop: Stop,
+        history: History,
     ) -> None:
         self.job, self.method, self.notify, self.stop = job, method, notify, stop
+        self.history = history
         self.policy, self.ledger = method.policy, method.policy.ledger
         config = job.config
         self.reward = scored_by.get(config.reward)
@@ -91,6 +94,7 @@ class CellEvaluations:
             counts=counts,
             training_seconds=sum(self.ledger.training_seconds.values()),
             joules=self.ledger.joules,
+            **self.history.training_peaks,
             rewards=evaluation.rewards,
             diversity=evaluation.diversity,
             bad_images=evaluation.bad_images,

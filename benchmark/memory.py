@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 
@@ -26,13 +26,18 @@ def peak_resident() -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # bytes there, else KiB
 
 
-def gpu_peaks() -> dict[str, Any]:
+def gpu_peaks() -> dict[str, int | None]:
     """``peak_gpu_allocated_bytes`` and ``peak_gpu_reserved_bytes``; None where CUDA is not used."""
     used = _uses_gpu()
     return {
         "peak_gpu_allocated_bytes": torch.cuda.max_memory_allocated() if used else None,
         "peak_gpu_reserved_bytes": torch.cuda.max_memory_reserved() if used else None,
     }
+
+
+def peaks() -> dict[str, int | None]:
+    """All of them by name, in bytes."""
+    return {"peak_memory_bytes": peak_resident(), **gpu_peaks()}
 
 
 def reset() -> bool:

@@ -25,8 +25,15 @@ from results.scores import NO_REWARD
 
 PARTS = ("seeds", "methods", "rewards")
 """What two runs of a suite may each have a part of."""
-MEASURED_TIME = {"training_seconds": 0.0, "joules": None, "sampling_images_per_second": 0.0}
-"""What of an evaluation differs between two that are the same."""
+MEASURED: dict[str, float | None] = {
+    "training_seconds": 0.0,
+    "joules": None,
+    "sampling_images_per_second": 0.0,
+    "peak_memory_bytes": None,
+    "peak_gpu_allocated_bytes": None,
+    "peak_gpu_reserved_bytes": None,
+}
+"""What of an evaluation differs between two that are the same: time, energy and memory."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ def _numbers(folder: Path, cell_id: str) -> Iterator[str]:
     cell = store.read_cell(folder, cell_id)
     records: list[EvaluationRecord | SamplerRecord] = [*cell.evaluations, *cell.samplers]
     for record in records:
-        same = {name: MEASURED_TIME[name] for name in MEASURED_TIME if hasattr(record, name)}
+        same = {name: MEASURED[name] for name in MEASURED if hasattr(record, name)}
         text = dump(record.model_copy(update=same | {"schema_version": 0}))
         # Sorted: runs that name their rewards in another order write them in another order.
         yield json.dumps(json.loads(text), sort_keys=True)

@@ -15,6 +15,7 @@ import math
 import re
 import shutil
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ FEATURES = "features"
 KEPT = 2
 SHARE = 0.01
 """Most of a cell's time that its checkpoints take, where no number of rounds is asked for."""
-VERSION = 1
+VERSION = 2
 """Of what is in a checkpoint; another is not taken up."""
 NAME = re.compile(r"r(?P<round>\d+)-e(?P<evaluations>\d+)-(?P<sha256>[0-9a-f]{64})\.safetensors")
 
@@ -68,6 +69,9 @@ class History:
         """What was wrong with checkpoints, a line each."""
         self.resumed_after: list[int] = []
         """The rounds after which training went on from a checkpoint."""
+        self.training_peaks: dict[str, Any] = {}
+        """As :attr:`peaks`, of training rounds alone where the system tells them apart from what
+        was before; empty before any."""
         self._started = time.perf_counter()
         self._earlier: dict[str, Any] = {"seconds": 0.0}
 
@@ -79,27 +83,40 @@ class History:
     @property
     def peaks(self) -> dict[str, Any]:
         """Largest of each figure of memory in bytes, None where it was never measured."""
-        now = {"peak_memory_bytes": memory.peak_resident(), **memory.gpu_peaks()}
-        known = {name: (value, self._earlier.get(name)) for name, value in now.items()}
-        return {
-            name: max((v for v in values if v is not None), default=None)
-            for name, values in known.items()
-        }
+        return _largest(memory.peaks(), self._earlier)
+
+    @contextlib.contextmanager
+    def training(self) -> Iterator[None]:
+        """Within a training round, whose memory is told apart from that of evaluations."""
+        self._earlier |= self.peaks
+        memory.reset()
+        yield
+        self.training_peaks = _largest(memory.peaks(), self.training_peaks)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
             "seconds": self.seconds,
             **self.peaks,
+            "training_peaks": dict(self.training_peaks),
             "notes": list(self.notes),
             "resumed_after": list(self.resumed_after),
         }
 
     def go_on(self, round_: int, earlier: dict[str, Any]) -> None:
         """Add what :meth:`state_dict` gave after a round, in an attempt before this one."""
-        self._earlier = earlier
+        self._earlier = dict(earlier)
+        self.training_peaks = dict(earlier["training_peaks"])
         self.notes = [*earlier["notes"], *self.notes]
         self.resumed_after = [*earlier["resumed_after"], round_]
+
+
+def _largest(now: Mapping[str, int | None], earlier: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: (value, earlier.get(name)) for name, value in now.items()}
+    return {
+        name: max((v for v in values if v is not None), default=None)
+        for name, values in known.items()
+    }
 
 
 @dataclass

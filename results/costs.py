@@ -20,8 +20,11 @@ COSTS = {
     "vae_decode": "VAE decodes",
     "optimizer_steps": "Optimizer steps",
     "joules": "Joules",
+    "peak_memory": "Peak memory, GB",
+    "peak_gpu_memory": "Peak GPU memory, GB",
 }
-"""Quantities that a curve can be drawn over, with the title of that axis."""
+"""Quantities that a curve can be drawn over, with the title of that axis. Peaks are of training
+rounds so far, in 1e9 bytes, those of the GPU as tensors took it."""
 
 DISTANCE = "base_distance"
 """Root of the path KL from base, which grows in proportion to the way that a policy has gone. It is
@@ -39,15 +42,22 @@ other names, which are shown too."""
 def of(record: EvaluationRecord) -> dict[str, float]:
     """All :data:`COSTS` of training so far, and :data:`DISTANCE`; NaN for what was not measured."""
     counted: dict[str, float] = {name: getattr(record.counts, name) for name in Counts.model_fields}
-    joules = record.joules
-    if joules is None and record.training_seconds > 0:
-        joules = math.nan
-    return counted | {
-        "images": record.images,
-        "training_seconds": record.training_seconds,
-        "joules": joules or 0.0,
-        DISTANCE: _distance(record),
+    sometimes: dict[str, float | None] = {
+        "joules": record.joules,
+        "peak_memory": _gigabytes(record.peak_memory_bytes),
+        "peak_gpu_memory": _gigabytes(record.peak_gpu_allocated_bytes),
     }
+    unknown = math.nan if record.training_seconds > 0 else 0.0
+    return (
+        counted
+        | {"images": record.images, "training_seconds": record.training_seconds}
+        | {name: unknown if value is None else value for name, value in sometimes.items()}
+        | {DISTANCE: _distance(record)}
+    )
+
+
+def _gigabytes(size: int | None) -> float | None:
+    return None if size is None else size / 1e9
 
 
 def _distance(record: EvaluationRecord) -> float:

@@ -29,13 +29,14 @@ from results.checkpoints import CheckpointRule
 from results.record_parts import Counts, DensityRecord, Record
 from results.states import State
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Version of the files of a run folder."""
 
-READABLE_VERSIONS = (1, 2, 3)
+READABLE_VERSIONS = (1, 2, 3, 4)
 """Versions that are read; any other is refused. In version 1 the last evaluation was always the
 reported one, nothing was validated, one sampler was used, and no anchors were declared. Up to
-version 2 cells had no key, and only ``run.json``, configs and measures named their version."""
+version 2 cells had no key, and only ``run.json``, configs and measures named their version. Up to
+version 3 evaluations had no peaks of memory."""
 VERSIONLESS = {
     "Environment",
     "RoundRecord",
@@ -126,6 +127,13 @@ class EvaluationRecord(Record):
     training_seconds: float
     joules: float | None = None
     """Energy of the GPU in training so far; None where it has no counter of it."""
+    peak_memory_bytes: int | None = None
+    """Most resident memory of the process in training rounds so far, evaluations left out where
+    the system tells them apart; None before any."""
+    peak_gpu_allocated_bytes: int | None = None
+    """Most GPU memory that tensors took in training rounds so far; None without a GPU."""
+    peak_gpu_reserved_bytes: int | None = None
+    """Most GPU memory that was reserved for them; None without a GPU."""
     rewards: dict[str, list[list[float]]]
     """Reward name to values ``[prompts][images]``."""
     diversity: dict[str, list[float]]

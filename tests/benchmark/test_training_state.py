@@ -6,13 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from benchmark import state_file
+from benchmark import memory, state_file
 from benchmark.jobs import CellJob
 from benchmark.suite import EvaluationSettings, ModelSettings
-from benchmark.training_state import Position, TrainingCheckpoints, identity
+from benchmark.training_state import History, Position, TrainingCheckpoints, identity
 from results import store
 from results.records import CellConfig, Environment
 
@@ -225,3 +226,31 @@ def test_they_are_due_as_often_as_their_cost_allows(
     now += 0.2
     assert checkpoints.due(3)
     assert [dataclasses.replace(checkpoints, every=3).due(r) for r in (2, 3)] == [False, True]
+
+
+def touched(megabytes: int) -> np.ndarray:
+    """Memory that is resident until it is freed."""
+    return np.ones(megabytes * 2**20, np.uint8)
+
+
+@pytest.mark.skipif(not memory.reset(), reason="peaks of memory cannot be begun anew here")
+def test_memory_of_training_is_told_apart_from_that_of_evaluations() -> None:
+    history, before = History(), memory.peak_resident()
+    assert history.training_peaks == {}
+    evaluation = touched(300)
+    del evaluation
+    for megabytes in (100, 50):
+        with history.training():
+            round_ = touched(megabytes)
+            del round_
+    training, whole = (
+        peaks["peak_memory_bytes"] for peaks in (history.training_peaks, history.peaks)
+    )
+    assert training is not None and whole is not None
+    assert whole >= before and whole - training > 150 * 2**20  # the evaluation is in one alone
+    later = History()
+    later.go_on(1, history.state_dict())
+    with later.training():
+        pass
+    assert later.training_peaks == history.training_peaks
+    assert later.peaks["peak_memory_bytes"] == whole

@@ -18,7 +18,8 @@ from tests.results.synthetic import Synthetic
 
 
 def test_costs_are_all_that_the_ledger_counts() -> None:
-    assert set(costs.COSTS) == {*Counts.model_fields, "training_seconds", "joules"}
+    memory = {"peak_memory", "peak_gpu_memory"}
+    assert set(costs.COSTS) == {*Counts.model_fields, "training_seconds", "joules", *memory}
     assert set(Counts.model_fields) == set(ledger.COUNTERS)
     assert costs.PHASES == ledger.PHASES
 
@@ -36,26 +37,32 @@ def test_only_what_was_measured_is_offered(run: Run) -> None:
     offered = list(costs.measured(run))
     assert offered[:3] == ["images", "training_seconds", "reward_calls"]
     assert "unet_backward" in offered and "optimizer_steps" in offered
-    assert "vae_encode" not in offered and "joules" not in offered
+    for name in ("vae_encode", "joules", "peak_memory", "peak_gpu_memory"):
+        assert name not in offered
 
 
-def with_joules(folder: Path, cell_id: str, joules: float) -> None:
-    path = store.cell_folder(folder, cell_id) / "evaluations.jsonl"
-    records = store.read_jsonl(path, EvaluationRecord)
-    path.unlink()
-    for number, record in enumerate(records, 1):
-        part = joules * number / len(records)
-        store.append_jsonl(path, record.model_copy(update={"joules": part}))
-
-
-def test_joules_are_a_cost_where_they_were_measured(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("cost", "field", "unit"),
+    [
+        ("joules", "joules", 1),
+        ("peak_memory", "peak_memory_bytes", 10**9),
+        ("peak_gpu_memory", "peak_gpu_allocated_bytes", 10**9),
+    ],
+)
+def test_what_is_not_always_measured_is_a_cost_where_it_was(
+    tmp_path: Path, cost: str, field: str, unit: int
+) -> None:
     folder = Synthetic(tmp_path / "run").write()
-    with_joules(folder, "dag--style--s0", 400.0)
+    path = store.cell_folder(folder, "dag--style--s0") / "evaluations.jsonl"
+    found = store.read_jsonl(path, EvaluationRecord)
+    changed = [each.model_copy(update={field: n * unit}) for n, each in enumerate(found, 1)]
+    store.write_jsonl(path, changed)
     run = store.read_run(folder)
-    assert "joules" in costs.measured(run)
+    assert cost in costs.measured(run)
     curves = learning_curves(run, "style")
-    rows = curves[(curves["method"] == "dag") & (curves["seed"] == 0) & (curves["name"] == "style")]
-    assert rows["joules"].iloc[0] == 0 and rows["joules"].iloc[-1] == 400
+    rows = curves[(curves["method"] == "dag") & (curves["name"] == "style")]
+    assert list(rows[cost][rows["seed"] == 0]) == [0, 1, 2, 3, 4]
+    assert np.isnan(rows[cost][rows["seed"] == 1].iloc[-1])
 
 
 def test_curves_can_be_drawn_over_the_distance_from_base(run: Run) -> None:

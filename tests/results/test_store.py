@@ -165,10 +165,10 @@ def test_another_schema_version_is_refused_before_its_fields_are_read(
 ) -> None:
     run_folder = Synthetic(tmp_path).write()
     fields = json.loads((run_folder / name).read_text())
-    fields |= {"schema_version": 4, "a_new_field": True}
+    fields |= {"schema_version": records.SCHEMA_VERSION + 1, "a_new_field": True}
     (run_folder / name).write_text(json.dumps(fields))
     message = one_line(run_folder)
-    assert name in message and "schema version 4" in message and "reads 1, 2 and 3" in message
+    assert name in message and "schema version 5" in message and "reads 1, 2, 3 and 4" in message
 
 
 def test_a_folder_of_version_1_is_read_as_it_was_reported(tmp_path: Path) -> None:
