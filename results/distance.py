@@ -14,8 +14,9 @@ import numpy as np
 
 from results import costs
 from results.curves import from_untrained
-from results.hacking import Detector, detectors
+from results.hacking import Value, detectors, measured_value
 from results.intervals import Interval, of_reached, t_interval
+from results.measuring import measured_by, measured_metrics
 from results.panel import panel, panel_rewards, turn
 from results.records import EvaluationRecord
 from results.scores import (
@@ -35,6 +36,8 @@ PANEL = "panel of held-out rewards"
 """Metric: see ``results.panel``."""
 REWARD = "reward: "
 """What the name of a reward has before it where it is a metric."""
+UNTRAINED = {"kid": 0.0, "paired_distance": 0.0, "coverage": 1.0, "precision": 1.0}
+"""Metrics that compare with base to their value of base itself, which is not measured."""
 
 
 @dataclass(frozen=True)
@@ -108,18 +111,43 @@ def _mean_checkpoint(number: int, found: dict[int, Checkpoint]) -> MeanCheckpoin
     )
 
 
+@dataclass(frozen=True)
+class _Followed:
+    """What has a value at every evaluation."""
+
+    name: str
+    value: Value
+    untrained: float | None
+    """Value of the untrained model where it is so by definition."""
+
+
 @once
 def metrics(run: Run) -> list[str]:
-    """The panel, every reward, and every detector that looks at all evaluations; prompt fidelity is
-    that of its reward."""
+    """The panel, every reward, every detector that looks at all evaluations, and every other
+    metric that was measured; prompt fidelity is that of its reward."""
     rewards = [REWARD + name for name in evaluated_rewards(run)]
-    return [PANEL, *rewards, *(detector.name for detector in _followed(run))]
+    return [PANEL, *rewards, *(each.name for each in _followed(run))]
 
 
 @once
-def _followed(run: Run) -> list[Detector]:
-    found = [each for each in detectors(run) if not each.picked_alone]
-    return [each for each in found if not each.name.startswith("prompt fidelity")]
+def _followed(run: Run) -> list[_Followed]:
+    watched = [
+        each
+        for each in detectors(run)
+        if not each.picked_alone and not each.name.startswith("prompt fidelity")
+    ]
+    found = [_Followed(each.name, each.value, each.untrained) for each in watched]
+    known = {each.measure for each in watched} | {"pairwise_distance"}  # diversity within a prompt
+    for record in measured_metrics(run):
+        if not record.sign_of and record.metric not in known:
+            untrained = UNTRAINED.get(record.metric)
+            found += [
+                _Followed(
+                    f"{record.title}, {encoder}", measured_value(record.metric, encoder), untrained
+                )
+                for encoder in measured_by(run, record.metric)
+            ]
+    return found
 
 
 @once
@@ -162,9 +190,9 @@ def _values(
     }
     for name in evaluated_rewards(run):
         values[REWARD + name] = measure(record, "reward", name)
-    for detector in _followed(run):
-        known = detector.untrained if record.round == 0 else None
-        values[detector.name] = detector.value(cell, record, task) if known is None else known
+    for each in _followed(run):
+        known = each.untrained if record.round == 0 else None
+        values[each.name] = each.value(cell, record, task) if known is None else known
     return {name: math.nan if value is None else value for name, value in values.items()}
 
 

@@ -52,6 +52,8 @@ class Detector:
     value: Value
     untrained: float | None = None
     """Value of the untrained model where it is so by definition, else that of ``base``."""
+    measure: str = ""
+    """Metric of ``measures/`` that it is taken from, if any."""
     picked_alone: bool = False
     """Whether it looks at pictures, which are stored of the picked evaluation alone."""
 
@@ -154,7 +156,8 @@ def _of_what_was_found(run: Run) -> list[Detector]:
             f"{record.title.lower()}, {network}",
             "up",
             record.sign_of,
-            _measured(name, network),
+            measured_value(name, network),
+            measure=name,
             picked_alone=True,
         )
         for name, record in ((found.metric, found) for found in measured_metrics(run))
@@ -172,7 +175,14 @@ def _of_features(encoder: str) -> list[Detector]:
             lambda cell, record, task: _mean(record.diversity.get(encoder, [])),
         ),
         *(
-            Detector(f"{name}, {encoder}", side, shows, _measured(metric, encoder), untrained)
+            Detector(
+                f"{name}, {encoder}",
+                side,
+                shows,
+                measured_value(metric, encoder),
+                untrained,
+                metric,
+            )
             for name, metric, side, shows, untrained in _FEATURES
         ),
     ]
@@ -192,7 +202,7 @@ _FEATURES: list[tuple[str, str, Side, str, float | None]] = [
 """Name, metric, suspicious side, what it shows, and the value of the untrained model."""
 
 
-def _measured(metric: str, network: str) -> Value:
+def measured_value(metric: str, network: str) -> Value:
     """What a metric gave in an encoder's features, or a detector's network found."""
     return lambda cell, record, task: value_at(cell, record.round, metric, network)
 

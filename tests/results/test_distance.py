@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results import distance, records, store
+from results import distance, metrics, records, store
 from results.distance import PANEL, MetricCurves, TurnRow
 from results.store import Run
 from tests.results.synthetic import Synthetic
@@ -135,6 +135,28 @@ def test_metrics_of_features_are_followed_from_the_untrained_model_on(run: Run) 
     name = "separation of prompts, scorer"
     assert {point.round: point.values[name] for point in points} == expected
     assert len(set(expected.values())) == 5
+
+
+def test_other_metrics_that_were_measured_are_followed_too(run: Run) -> None:
+    names = distance.metrics(run)
+    assert len(names) == len(set(names))
+    for title in ("KID to base", "Coverage of base", "Vendi score", "Precision to base"):
+        assert f"{title}, scorer" in names and f"{title}, efficientnet-lite0" in names
+    assert not [name for name in names if name.lower().startswith("pairwise")]
+    points = curves_of(run, "dag").seeds[1]
+    values = run.cells["dag--style--s1"].measures["kid"].values
+    expected = {v.round: v.value for v in values if v.encoder == "scorer"}
+    assert {p.round: p.values["KID to base, scorer"] for p in points} == {0: 0.0} | expected
+    untrained = run.cells["base--none--s1"].measures["vendi"].values
+    (vendi,) = [value.value for value in untrained if value.encoder == "scorer"]
+    assert points[0].values["Vendi score, scorer"] == vendi
+
+
+@pytest.mark.parametrize("name", distance.UNTRAINED)
+def test_the_untrained_model_compared_with_itself(name: str) -> None:
+    features = np.random.default_rng(0).normal(size=(6, 8, 16)).astype(np.float32)
+    measured = metrics.load(name).measure(features, features)
+    assert measured.value == pytest.approx(distance.UNTRAINED[name], abs=1e-12)
 
 
 def test_means_are_at_rounds_that_all_seeds_have_reached(tmp_path: Path) -> None:
