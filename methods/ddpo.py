@@ -1,6 +1,6 @@
 """DDPO-IS: importance-sampled, clipped policy gradient (arXiv 2305.13301, "DDPO_IS").
 
-Several updates are taken from one round of samples. With the ratio of the current policy to the
+Several passes are taken over one round of samples. With the ratio of the current policy to the
 one that sampled, rho = p_theta(x_s | x_t, c) / p_old(x_s | x_t, c), each transition costs
 
     max( -A rho,  -A clip(rho, 1 - c, 1 + c) ),
@@ -15,9 +15,10 @@ accumulated over all of them, guidance in training through both branches, per-pr
 log ratio of the D dimensions: 1.64 for Stable Diffusion's 16384, 0.05 for a latent of 512.
 Differs: prompts of a round are distinct and each has several images, which start from the same x_T
 and within which rewards are standardised by default; the first two thirds of the transitions are
-trained on; the learning rate falls along half a cosine by default (``learning_rate_decay``); log
-densities are of the latents as stored, so rho is exactly 1 at first;
-the tracker keeps prompts by their exact text and float64 rewards.
+trained on, in two passes of one update on the whole round (``inner_epochs``; the release shares
+the round among its updates), at a rate that falls along half a cosine (``learning_rate_decay``);
+log densities are of the latents as stored, so rho is exactly 1 at first; the tracker keeps prompts
+by their exact text and float64 rewards.
 """
 
 from __future__ import annotations
@@ -44,6 +45,16 @@ RatioClip = Annotated[
 ]
 
 
+InnerEpochs = Annotated[
+    int,
+    Field(
+        ge=1,
+        description="Passes over a round's trajectories, each of 'updates_per_round' updates that "
+        "share them. 1 as released; a pass costs as many UNet samples as another.",
+    ),
+]
+
+
 def clipped_surrogate(
     log_density: torch.Tensor, old: torch.Tensor, advantage: torch.Tensor, clip: float
 ) -> torch.Tensor:
@@ -59,7 +70,8 @@ class DdpoConfig(MethodConfig):
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
-    updates_per_round: interface.UpdatesPerRound = 2
+    inner_epochs: InnerEpochs = 2
+    updates_per_round: interface.UpdatesPerRound = 1
     micro_batch_size: interface.MicroBatchSize = 16
     timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "first"
@@ -84,6 +96,7 @@ class DdpoConfig(MethodConfig):
 
 ROUND = {
     "images_per_prompt": 1,
+    "inner_epochs": 1,
     "prompt_draw": "independent",
     "initial_noise": "independent",
     "timestep_fraction": 1.0,
@@ -161,15 +174,20 @@ class Ddpo(Method):
         trajectories, rewards = sampling.sample_round(self.task, self.round, c)
         advantage = self.advantages(trajectories.prompts, rewards)
         with self.policy.ledger.phase("loss"):
-            orders = replay.update_orders(
-                self.task.generator("replay", self.round),
-                len(trajectories),
-                len(trajectories.timesteps),
-                updates=c.updates_per_round,
-                micro_batch_size=c.micro_batch_size,
-                timestep_fraction=c.timestep_fraction,
-                timestep_draw=c.timestep_draw,
-            )
+            generator = self.task.generator("replay", self.round)
+            orders = [
+                order
+                for _ in range(c.inner_epochs)
+                for order in replay.update_orders(
+                    generator,
+                    len(trajectories),
+                    len(trajectories.timesteps),
+                    updates=c.updates_per_round,
+                    micro_batch_size=c.micro_batch_size,
+                    timestep_fraction=c.timestep_fraction,
+                    timestep_draw=c.timestep_draw,
+                )
+            ]
             updates = [self.update(trajectories, advantage, order) for order in orders]
         self.round += 1
         return {

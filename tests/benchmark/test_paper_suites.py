@@ -40,6 +40,7 @@ DDPO = {
     **POLICY_GRADIENT,
     "prompts_per_round": 256,
     "micro_batch_size": 4,
+    "inner_epochs": 1,
     "ratio_clip": 1e-4,
     "advantage": "per_prompt_tracker",
     "advantage_clip": 5.0,

@@ -34,13 +34,18 @@ REPEATED = IMAGES - ROUND["prompts_per_round"]
 """Images of a round that start from the same prompt and x_T as another."""
 COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
     ("ddpo-sf", {}, {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 1}),
-    ("ddpo", {}, {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 2}),
+    ("ddpo", {}, {"unet_forward": 3 * PASS, "unet_backward": 2 * PASS, "optimizer_steps": 2}),
     (
         "ddpo",
-        {"guidance_in_training": False},
+        {"inner_epochs": 1, "updates_per_round": 2},
+        {"unet_forward": 2 * PASS, "unet_backward": PASS, "optimizer_steps": 2},
+    ),
+    (
+        "ddpo",
+        {"guidance_in_training": False, "inner_epochs": 1},
         {"unet_forward": PASS + PASS // 2, "unet_backward": PASS // 2},
     ),
-    ("ddpo", {"timestep_fraction": 0.5}, {"unet_backward": PASS // 2}),
+    ("ddpo", {"timestep_fraction": 0.5}, {"unet_backward": PASS}),
     *[
         (
             name,
@@ -68,7 +73,7 @@ COUNTS: list[tuple[str, dict[str, Any], dict[str, int]]] = [
         )
         for name in ("dag", "dag-kl")
     ],
-    ("ddpo", {"initial_noise": "shared"}, {"unet_forward": 2 * (PASS - REPEATED)}),
+    ("ddpo", {"initial_noise": "shared"}, {"unet_forward": 3 * PASS - 2 * REPEATED}),
     (
         "residual-db",
         {},

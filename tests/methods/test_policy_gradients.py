@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from diffusion.rollout import Trajectories
 from methods import replay, sampling
@@ -107,6 +108,25 @@ def test_the_surrogate_agrees_with_finite_differences() -> None:
     assert torch.autograd.gradcheck(
         lambda value: clipped_surrogate(value, old, advantage, clip=0.03), (new,)
     )
+
+
+def test_every_inner_epoch_takes_each_transition_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"inner_epochs": 3, "updates_per_round": 2, "timestep_fraction": 1.0}
+    method: Any = make_method("ddpo", make_task(PointPolicy()), **ROUND, **options)
+    orders, update = [], method.update
+
+    def watched(trajectories: Trajectories, advantage: Tensor, order: replay.Order) -> Any:
+        pairs = [torch.stack(batch, 1) for batch in order.batches]
+        orders.append([tuple(pair) for pair in torch.cat(pairs).tolist()])
+        return update(trajectories, advantage, order)
+
+    monkeypatch.setattr(method, "update", watched)
+    method.step()
+    passes = [orders[first] + orders[first + 1] for first in (0, 2, 4)]
+    expected = [(trajectory, step) for trajectory in range(8) for step in range(5)]
+    assert [sorted(each) for each in passes] == [expected] * 3
+    assert len(orders) == 6 and len({tuple(each) for each in orders}) == 6
+    assert method.policy.ledger.counts()["optimizer_steps"] == 6
 
 
 def test_the_ratio_is_reported_for_the_first_and_last_update() -> None:

@@ -34,7 +34,12 @@ if reason := trl_adapter.unavailable():
 MakePolicy = Callable[..., LatentDiffusion]
 LORA = {"lora_rank": 4}
 """TRL's adapters: rank 4, alpha 4, on the same projections."""
-AS_TRL = {"advantage": "batch", "step_weight": "uniform", "initial_noise": "independent"}
+AS_TRL = {
+    "advantage": "batch",
+    "inner_epochs": 1,
+    "step_weight": "uniform",
+    "initial_noise": "independent",
+}
 """What ``ddpo`` has to be told to be TRL's, beside training on all transitions."""
 
 
