@@ -269,7 +269,7 @@ def fetch(
         typer.Argument(
             metavar="NAME",
             help="A reward of `list rewards` that needs weights, or "
-            "a network of an encoder or detector: clip, dinov2, dino, safety-checker.",
+            "a network of an encoder or detector: clip, dinov2, dino, safety-checker, detr.",
         ),
     ],
 ) -> None:

@@ -1,22 +1,30 @@
 """What is looked for in the pictures of a finished run, because a reward may be gamed by it.
 
-Writing, faces, unsafe content, and what an image classifier is at a loss with. Most are optional,
-since neither their weights nor their packages come with the program. ``measure NAME RESULTS`` runs
-one on the stored pictures, and says what it lacks. One file of this folder a detector, made known
-by :func:`register`.
+Writing, faces, objects, unsafe content, distortion, and what an image classifier is at a loss with.
+Most are optional, since neither their weights nor their packages come with the program. ``measure
+NAME RESULTS`` runs one on the stored pictures, and says what it lacks. One file of this folder a
+detector, made known by :func:`register`.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import pkgutil
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
 
 from results.detections import Picture
 
 _REGISTERED: dict[str, type[Detector]] = {}
+_WRONG = {
+    "missing_keys": "is missing",
+    "mismatched_keys": "has another shape",
+    "unexpected_keys": "does not belong to it",
+}
 _DECLARED = ("name", "version", "title", "sign_of", "network", "source")
 
 
@@ -84,3 +92,47 @@ def registry() -> dict[str, type[Detector]]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return dict(sorted(_REGISTERED.items()))
+
+
+def load_whole(kind: Any, folder: Path, what: str) -> Any:
+    """A network of class ``kind`` from a folder that has each of its tensors and no other.
+
+    One that is missing would be drawn at random. Counters of batches, which no network reads once
+    it is trained, may be there or not. Raises ``DamagedWeights``, which says that the folder is no
+    ``what``.
+    """
+    import torch
+    from safetensors import SafetensorError
+
+    from rewards.scorer import DamagedWeights
+
+    refused = f"{folder} is no {what}"
+    try:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            network, told = kind.from_pretrained(
+                folder,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are told of, with their names
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DamagedWeights(f"{refused}: {str(error).splitlines()[0]}") from error
+    for wrong, words in _WRONG.items():
+        for key in told[wrong]:
+            tensor = key if isinstance(key, str) else key[0]
+            if not tensor.endswith(".num_batches_tracked"):
+                raise DamagedWeights(f"{refused}: {tensor} {words}")
+    return network.float().eval()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what transformers reports of tensors that do not fit."""
+    logger = logging.getLogger("transformers")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmark.detectors import Detector, register
+from benchmark.detectors import Detector, load_whole, register
 from results.detections import Picture
 
 WEIGHTS = "safety-checker"
@@ -55,24 +55,8 @@ class Unsafe(Detector):
 
 
 def _load(folder: Path) -> Any:
-    """The released class with all its tensors; one that is missing would be drawn at random."""
-    import torch
     from diffusers.pipelines.stable_diffusion import safety_checker
-    from safetensors import SafetensorError
-
-    from rewards.scorer import DamagedWeights
 
     # It tells of each picture that it returns black, which here it does not.
     logging.getLogger(safety_checker.__name__).setLevel(logging.ERROR)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            checker, told = safety_checker.StableDiffusionSafetyChecker.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DamagedWeights(
-            f"{folder} is no safety checker: {str(error).splitlines()[0]}"
-        ) from error
-    if wrong := [*told["missing_keys"], *told["mismatched_keys"], *told["unexpected_keys"]]:
-        raise DamagedWeights(f"{folder} is no safety checker: {wrong[0]} does not fit")
-    return checker.float().eval()
+    return load_whole(safety_checker.StableDiffusionSafetyChecker, folder, "safety checker")
