@@ -1,4 +1,5 @@
-"""``benchmark fetch``: weights of a reward or encoder, from the model hub into its cache here.
+"""``benchmark fetch``: weights of a reward, encoder or detector, from the model hub into its cache
+here, or from the address where they were released.
 
 Nothing else of the program fetches any. What arrives is checked against the SHA-256 in
 ``rewards/weights.toml`` or ``encoders/weights.toml``, or, where the release states none, against
@@ -61,10 +62,13 @@ def _fetched(name: str, weights: Weights, file: WeightFile) -> tuple[Path, str]:
 
 
 def _download(name: str, weights: Weights, file: WeightFile) -> tuple[Path, str]:
-    """A file from the hub, and the SHA-256 that the hub states, if any."""
+    """A file from the hub or its address, and the SHA-256 that the hub states, if any."""
     import huggingface_hub
 
+    place = weights.url or "the hub"
     try:
+        if weights.url:
+            return _from_address(weights, file), ""
         url = huggingface_hub.hf_hub_url(weights.repository, file.name)
         stated = huggingface_hub.get_hf_file_metadata(url).etag or ""
         path = huggingface_hub.hf_hub_download(weights.repository, file.name)
@@ -72,6 +76,18 @@ def _download(name: str, weights: Weights, file: WeightFile) -> tuple[Path, str]
         reason = f"{type(error).__name__}: {error}"
         raise UsageError(
             f"fetch {name}: {file.name} of {weights.repository} ({in_words(file.bytes)}) could not "
-            f"be fetched from the hub ({reason.splitlines()[0]:.200})"
+            f"be fetched from {place} ({reason.splitlines()[0]:.200})"
         ) from error
     return Path(path), stated if _SHA256.fullmatch(stated) else ""
+
+
+def _from_address(weights: Weights, file: WeightFile) -> Path:
+    """Where a file lies after it came whole; one of another SHA-256 is not kept."""
+    import torch
+
+    path = weights.downloaded(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.hub.download_url_to_file(
+        weights.url + file.name, str(path), hash_prefix=file.sha256, progress=False
+    )
+    return path

@@ -2,8 +2,8 @@
 
 ``weights.toml`` names each with its place on the model hub, licence, size and SHA-256. A file is
 looked for in the folder that the environment variable ``BENCHMARK_WEIGHTS`` names, as
-``<name>/<file>``, then in the hub's cache on this machine. Nothing is fetched here:
-``python -m benchmark fetch`` does that.
+``<name>/<file>``, then in the hub's cache on this machine, or torch's for what is not on the hub.
+Nothing is fetched here: ``python -m benchmark fetch`` does that.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ class Weights:
     """Id on the model hub."""
     licence: str
     files: tuple[WeightFile, ...]
+    url: str = ""
+    """What comes before a file's name where it is not on the hub; it then states its SHA-256."""
 
     def path(self, file: WeightFile) -> Path | None:
         """Where a file lies on this machine; ``None`` if it does not."""
@@ -49,10 +51,19 @@ class Weights:
             path = Path(folder) / self.name / file.name
             if path.is_file():
                 return path
+        if self.url:
+            path = self.downloaded(file)
+            return path if path.is_file() else None
         from huggingface_hub import try_to_load_from_cache
 
         cached = try_to_load_from_cache(self.repository, file.name)
         return Path(cached) if isinstance(cached, str) else None
+
+    def downloaded(self, file: WeightFile) -> Path:
+        """Where a file of an address lies once it is fetched: in torch's cache of checkpoints."""
+        import torch
+
+        return Path(torch.hub.get_dir()) / self.name / file.name
 
     @property
     def here(self) -> bool:

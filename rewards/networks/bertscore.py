@@ -75,10 +75,11 @@ def load_bertscorer(folder: Path, layer: int, device: torch.device) -> BertScore
     return BertScorer(network, tokenizer, layer, device)
 
 
-def load_strictly(kind: Any, folder: Path) -> Any:
+def load_strictly(kind: Any, folder: Path, whole: bool = False) -> Any:
     """A model whose every weight is in the folder; ``ValueError`` for one that is not.
 
-    What the folder has beyond, such as the head of another task, is left.
+    What the folder has beyond, such as the head of another task, is left, or with ``whole`` an
+    error too; counts of positions, which older files have, are no weights.
     """
     with torch.random.fork_rng(devices=[]):
         network, told = kind.from_pretrained(
@@ -88,4 +89,7 @@ def load_strictly(kind: Any, folder: Path) -> Any:
         raise ValueError(f"{len(absent)} weights are not in its files, first {absent[0]}")
     if wrong := list(told["mismatched_keys"]):
         raise ValueError(f"{len(wrong)} weights have another shape, first {wrong[0]}")
+    beyond = sorted(name for name in told["unexpected_keys"] if not name.endswith("position_ids"))
+    if whole and beyond:
+        raise ValueError(f"{len(beyond)} weights are not the network's, first {beyond[0]}")
     return network

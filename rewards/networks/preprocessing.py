@@ -62,6 +62,13 @@ class Cropped:
         return images[:, :, top : top + self.size, left : left + self.size]
 
 
+class Squashed(Cropped):
+    """BLIP's: both sides to ``size``, whatever they were, so that nothing is cut off."""
+
+    def _resized(self, images: Tensor) -> tuple[int, int]:
+        return self.size, self.size
+
+
 def padded(
     images: Tensor,
     size: int,

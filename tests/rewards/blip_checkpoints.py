@@ -50,14 +50,14 @@ class Tensors:
             self.layer(f"{block}.mlp.fc2", SEEN, 2 * SEEN)
         self.norm(f"{root}.norm", SEEN)
 
-    def text(self, root: str) -> None:
+    def text(self, root: str, seen: int = SEEN) -> None:
         self.state[f"{root}.embeddings.position_ids"] = torch.arange(40)[None]
         self.tensor(f"{root}.embeddings.word_embeddings.weight", 30524, READ)
         self.tensor(f"{root}.embeddings.position_embeddings.weight", 40, READ)
         self.norm(f"{root}.embeddings.LayerNorm", READ)
         for index in range(2):
             block = f"{root}.encoder.layer.{index}"
-            for attention, width in (("attention", READ), ("crossattention", SEEN)):
+            for attention, width in (("attention", READ), ("crossattention", seen)):
                 self.layer(f"{block}.{attention}.self.query", READ, READ)
                 self.layer(f"{block}.{attention}.self.key", READ, width)
                 self.layer(f"{block}.{attention}.self.value", READ, width)
@@ -84,6 +84,7 @@ def image_reward_state() -> dict[str, Tensor]:
 WORDPIECES = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 WORDPIECES |= {letter: 1037 + index for index, letter in enumerate(string.ascii_lowercase)}
 WORDPIECES |= {f"##{letter}": 2000 + index for index, letter in enumerate(string.ascii_lowercase)}
+WORDPIECES |= {"?": 1029, "no": 2053, "yes": 2748}
 WORDPIECES |= {str(digit): 3000 + digit for digit in range(10)}
 
 

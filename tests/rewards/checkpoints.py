@@ -22,6 +22,7 @@ from rewards.networks.clip import ClipFile
 from rewards.networks.head import AffineHead
 from rewards.pickscore_v1 import PickScoreV1
 from tests.rewards.blip_checkpoints import image_reward
+from tests.rewards.blip_vqa_checkpoints import blip_vqa
 
 VISION = {"image_size": 28, "layers": 2, "width": 32, "head_width": 16, "patch_size": 14}
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 24, "heads": 2, "layers": 2}
@@ -128,6 +129,7 @@ def hps_file(folder: Path) -> ClipFile:
 
 RELEASES: dict[str, Callable[[Path], Reward]] = {
     "aesthetic_v2": aesthetic,
+    "blip_vqa": blip_vqa,
     "clip_l14": lambda folder: ClipL14(clip_in_safetensors(folder, 24, quick=True)),
     "clipscore_b32": clipscore,
     "hpsv2.0": lambda folder: HpsV20(hps_file(folder)),
