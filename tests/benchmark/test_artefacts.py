@@ -124,7 +124,7 @@ def test_the_share_is_that_of_the_network_written_out(tmp_path: Path, evidence: 
         "the detector of artefacts is its network written out",
         float(np.abs(np.subtract(found, written)).max()),
         1e-5,
-        "mean probability of a pixel, layers written out on the tensors of the file, random weights",
+        "mean probability of a pixel, layers written out on the tensors of the file",
     )
 
 

@@ -76,4 +76,4 @@ def test_what_does_not_come_whole_is_one_line(
     with pytest.raises(UsageError, match=f"could not be fetched from {entry.url} .*{reason}") as e:
         fetch("tiny")
     assert "\n" not in str(e.value)
-    assert not [path for path in (hub_folder).rglob("*") if path.is_file()]
+    assert not [path for path in hub_folder.rglob("*") if path.is_file()]
