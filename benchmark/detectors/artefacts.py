@@ -93,6 +93,6 @@ def _load(file: Path, sizes: Mapping[str, Any]) -> Any:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise DamagedWeights(f"{file} is no artefact detector: {reason}") from error
     wrong = [told[kind] for kind in ("missing_keys", "mismatched_keys", "unexpected_keys")]
-    for each in sorted(map(str, set().union(*wrong))):
-        raise DamagedWeights(f"{file} is no artefact detector: {each} does not fit")
+    if unfit := sorted(map(str, set().union(*wrong))):
+        raise DamagedWeights(f"{file} is no artefact detector: {unfit[0]} does not fit")
     return segmenter.eval().requires_grad_(False)
