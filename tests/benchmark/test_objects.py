@@ -340,6 +340,7 @@ def test_a_run_is_measured_in_objects_a_picture(
     record = run.cells["dag--style--s0"].measures["objects"]
     assert (record.unit, record.direction) == ("objects a picture", "lower")
     (value,) = record.values
+    assert value.value is not None
     assert (
         value.details["sum"] == value.value * value.details["images"] == round(value.details["sum"])
     )

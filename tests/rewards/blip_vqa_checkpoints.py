@@ -77,7 +77,7 @@ def blip_vqa_state() -> dict[str, Tensor]:
 def write(folder: Path, state: dict[str, Tensor]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_file(state, folder / "model.safetensors", {"format": "pt"})
-    config = {"architectures": ["BlipForQuestionAnswering"], "model_type": "blip"}
+    config: dict[str, Any] = {"architectures": ["BlipForQuestionAnswering"], "model_type": "blip"}
     config |= {"text_config": TEXT, "vision_config": VISION}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
