@@ -269,7 +269,8 @@ def fetch(
         typer.Argument(
             metavar="NAME",
             help="A reward of `list rewards` that needs weights, or "
-            "a network of an encoder or detector: clip, dinov2, dino, safety-checker, detr.",
+            "a network of an encoder or detector: clip, dinov2, dino, safety-checker, detr, "
+            "diffdoctor.",
         ),
     ],
 ) -> None:
