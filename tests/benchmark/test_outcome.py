@@ -73,7 +73,8 @@ def test_pictures_of_a_cell_are_its_own(
     again = pixels(tmp_path / "b" / CELL / "0-0.png")
     untrained = pixels(tmp_path / "c" / base.name / "0-0.png")
     assert [path.name for path in (tmp_path / "b").iterdir()] == [CELL]
-    assert (again == pictures[0]).all(), "fewer pictures at a time are other ones"
+    # How many are drawn at a time changes rounding at most.
+    assert np.abs(again.astype(int) - pictures[0]).max() <= 1, "fewer at a time are other ones"
     assert (untrained != pictures[0]).any()
     done = benchmark_command(
         "sample", cell, "--prompt", "a fox", "--seed", 1, "--out", tmp_path / "d"

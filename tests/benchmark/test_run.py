@@ -102,10 +102,10 @@ def test_training_cost_is_counted_and_evaluation_is_not(finished: store.Run) -> 
     for cell_id in (JPEG, COLOUR):
         cell = finished.cells[cell_id]
         counts = cell.status.counts
-        # 2 rounds x 4 images x 3 steps x 2 branches of guidance, once to sample, once to train; the
-        # 2 images of a prompt share the first call of sampling
+        # 2 rounds x 4 images x 3 steps x 2 branches of guidance, once to sample, twice to train;
+        # the 2 images of a prompt share the first call of sampling
         assert (counts.images, counts.reward_calls, counts.vae_decode) == (8, 8, 8)
-        assert (counts.unet_forward, counts.unet_backward) == (88, 48)
+        assert (counts.unet_forward, counts.unet_backward) == (136, 96)
         assert [record.round for record in cell.rounds] == [1, 2]
         assert [record.round for record in cell.evaluations] == [1, 2]
         assert cell.status.seconds_by_phase["evaluation"] > 0

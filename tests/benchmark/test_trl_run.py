@@ -21,8 +21,8 @@ def test_a_run_of_both(tmp_path: Path, tiny_suite: Path) -> None:
         pytest.skip(f"trl-ddpo {reason}")
     suite = yaml.safe_load(tiny_suite.read_text(encoding="utf-8"))
     ddpo = {**ROUND, "timestep_fraction": 1.0}
-    own_noise = {**ddpo, "initial_noise": "independent"}
-    suite["methods"] = {"ddpo": own_noise, "trl-ddpo": ddpo, "trl-alignprop": ROUND}
+    as_trl = {"initial_noise": "independent", "inner_epochs": 1, "updates_per_round": 2}
+    suite["methods"] = {"ddpo": {**ddpo, **as_trl}, "trl-ddpo": ddpo, "trl-alignprop": ROUND}
     suite["rewards"] = ["colourfulness"]
     tiny_suite.write_text(yaml.safe_dump(suite), encoding="utf-8")
     done = run_command(tmp_path, "run", "--suite", tiny_suite, "--workers", "1")

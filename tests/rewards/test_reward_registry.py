@@ -12,6 +12,7 @@ from rewards import Reward, UnknownReward
 EXPECTED = {
     "aesthetic_v2",
     "background",
+    "blip_vqa",
     "clip_l14",
     "clip_score",
     "clipscore_b32",
