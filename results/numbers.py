@@ -60,7 +60,13 @@ def bounds(interval: Interval, places: int | None = None) -> str:
     if not math.isfinite(interval.half_width):
         return ""
     places = _shown_places(interval, places)
-    return f"[{number(interval.low, places)}, {number(interval.high, places)}]"
+    return f"[{_end(interval.low, places)}, {_end(interval.high, places)}]"
+
+
+def _end(value: float, places: int) -> str:
+    """An end keeps its sign where it rounds to zero: it says whether the interval holds zero."""
+    text = number(value, places)
+    return MINUS + text if value < 0 and not text.startswith(MINUS) else text
 
 
 def difference(interval: Interval, places: int | None = None) -> str:

@@ -111,6 +111,15 @@ def test_a_negative_number_that_rounds_to_zero_has_no_sign() -> None:
     assert numbers.number(-0.0004, 3, sign=True) == "+0.000"
 
 
+def test_an_end_of_an_interval_that_rounds_to_zero_has_its_sign() -> None:
+    holds_zero = t_interval({0: 0.03, 1: 0.09, 2: 0.118})
+    assert holds_zero.low < 0 and holds_zero.sign == 0
+    assert numbers.difference(holds_zero, 1) == "+0.1 [−0.0, 0.2]"
+    excludes_it = t_interval({0: 0.03, 1: 0.04, 2: 0.05})
+    assert excludes_it.low > 0 and excludes_it.sign == 1
+    assert numbers.difference(excludes_it, 1) == "+0.0 [0.0, 0.1]"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(4.04, "4.0 s"), (59.6, "60 s"), (125.2, "2 min 05 s"), (7260, "2 h 01 min")],
