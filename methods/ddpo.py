@@ -16,9 +16,8 @@ log ratio of the D dimensions: 1.64 for Stable Diffusion's 16384, 0.05 for a lat
 Differs: prompts of a round are distinct and each has several images, which start from the same x_T
 and within which rewards are standardised by default; the first two thirds of the transitions are
 trained on, in two passes of one update on the whole round (``inner_epochs``; the release shares
-the round among its updates), at a rate that falls along half a cosine (``learning_rate_decay``);
-log densities are of the latents as stored, so rho is exactly 1 at first; the tracker keeps prompts
-by their exact text and float64 rewards.
+the round among its updates); log densities are of the latents as stored, so rho is exactly 1 at
+first; the tracker keeps prompts by their exact text and float64 rewards.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def clipped_surrogate(
 class DdpoConfig(MethodConfig):
     """Options of DDPO-IS."""
 
-    prompts_per_round: interface.PromptsPerRound = 3
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     initial_noise: interface.InitialNoise = "shared"
@@ -76,8 +75,8 @@ class DdpoConfig(MethodConfig):
     timestep_fraction: interface.TimestepFraction = 0.67
     timestep_draw: interface.TimestepDraw = "first"
     step_weight: interface.StepWeight = "balanced"
-    learning_rate: interface.LearningRate = 4.5e-3
-    learning_rate_decay: Decay = "cosine"
+    learning_rate: interface.LearningRate = 3e-3
+    learning_rate_decay: Decay = "constant"
     weight_decay: interface.WeightDecay = 1e-4
     gradient_clip: interface.GradientClip = 1.0
     reduction: interface.Reduction = "mean"

@@ -42,7 +42,7 @@ Standardisation = Annotated[
 class TrlDdpoConfig(MethodConfig):
     """Options of TRL's DDPO, by the names they have in ``ddpo``."""
 
-    prompts_per_round: interface.PromptsPerRound = 3
+    prompts_per_round: interface.PromptsPerRound = 2
     images_per_prompt: interface.ImagesPerPrompt = 8
     prompt_draw: interface.PromptDraw = "without_replacement"
     updates_per_round: interface.UpdatesPerRound = 2

@@ -121,7 +121,7 @@ def test_the_card_says_what_the_weights_are(cell: Path, tiny_model: Path) -> Non
         f"| protocol | `{config.protocol}` |",
         f"| checkpoint | round {picked.round}, rule `best-on-validation` |",
         f"| `colourfulness` | {np.mean(values):.4g} |",
-        "- `learning_rate`: 0.0045",
+        "- `learning_rate`: 0.003",
         "load_lora_weights",
         "DDIM, sampling_steps 3, guidance_scale 2.0, eta 1.0, dtype float32",
     ):
