@@ -165,7 +165,7 @@ class KilledRuns:
     def _command(self) -> None:
         # The server is no child of this process, which would take it for dead.
         server = vars(forkserver)["_forkserver"]
-        server.ensure_running = lambda: None
+        server.ensure_running = forkserver.ensure_running = lambda: None
         os.chdir(self.work)
         output = os.open(self.work / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
